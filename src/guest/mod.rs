@@ -1,1 +1,13 @@
-//! (to come)
+//! The in-guest sequence: what runs as root in the guest, how it gets there and what it tells.
+//!
+//! Three commands are sent through Cloud Assistant, each at most [`render::LIMIT`] bytes:
+//! 1. `find` brings the sequence to tmpfs and looks: disks, file systems, scripts, tools. It changes nothing.
+//! 2. `go` brings the signed requests and runs the sequence: watchdog, prescript, freeze, request, thaw,
+//!    postscript.
+//! 3. `settle`, only when the result of `go` was lost: reads the kept report and finishes what was left.
+//!
+//! The source is in five files of shell beside this one (`sequence.sh` tells the story); [`render`] packs them,
+//! [`told`] reads the one line of JSON that comes back.
+
+pub mod render;
+pub mod told;
