@@ -151,7 +151,6 @@ fn a_wrong_script_lowers_the_level_or_stops_the_run_untouched() {
     if !need("a_wrong_script", &TOOLS) {
         return;
     }
-    let endpoint = Endpoint::start(GOOD, &DISKS);
     for (spoil, code) in [
         ("chmod 755 /run/scripts/pre.sh", "script.mode"),
         ("chown 1 /run/scripts/post.sh", "script.owner"),
@@ -159,6 +158,7 @@ fn a_wrong_script_lowers_the_level_or_stops_the_run_untouched() {
         ("mv /run/scripts/pre.sh /run/scripts/p && ln -s p /run/scripts/pre.sh", "script.symlink"),
         ("chmod 777 /run/scripts", "script.parent"),
     ] {
+        let endpoint = Endpoint::start(GOOD, &DISKS);
         let mut rig = Rig::start();
         rig.scripts("", "");
         rig.sh(spoil);
@@ -265,16 +265,9 @@ fn kill_rounds(seed: u64, rounds: u32) -> u32 {
         }
         let told = Told::read(&output).unwrap_or_else(|| panic!("{what}: {output}"));
         assert!(["done", "lost", "refused", "idle"].contains(&told.phase.as_str()), "{what}: {output}");
-        let (started, ran) = rig
-            .sh(&format!(
-                "ls /run/appsnap/{attempt}/pre.started 2>/dev/null; cat /run/post.{attempt} 2>/dev/null; :"
-            ))
-            .0
-            .split_at_checked(0)
-            .map(|(_, text)| {
-                (text.contains("pre.started"), text.lines().filter(|l| !l.contains("started")).count())
-            })
-            .unwrap();
+        let started = rig.sh(&format!("[ -e /run/appsnap/{attempt}/pre.started ]")).1 == 0;
+        let out = rig.sh(&format!("cat /run/post.{attempt}")).0;
+        let ran = out.lines().filter(|line| !line.starts_with("cat")).count();
         assert_eq!(
             usize::from(started),
             ran,

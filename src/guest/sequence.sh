@@ -102,10 +102,8 @@ finish() { # PHASE: makes the report, keeps it, marks the end
   printf '%s\n' "$LINE" >"$D/report"
   : >"$D/end"
   [ -e "$D/locked" ] && rm -rf /run/appsnap/lock "$D/locked"
-  for s in pre post; do
-    read -r p 2>/dev/null <"$D/$s.timer" && group KILL "$p"
-    read -r p 2>/dev/null <"$D/$s.reader" && kill -KILL "$p" 2>/dev/null
-  done
+  for f in "$D"/*.timer; do read -r p 2>/dev/null <"$f" && group KILL "$p"; done
+  for f in "$D"/*.reader; do read -r p 2>/dev/null <"$f" && kill -KILL "$p" 2>/dev/null; done
   rm -f "$D/data" "$D/curl.conf" # nothing signed stays behind
 }
 render() { # WITHOUT: state -> one line of JSON in LINE; a key that may come more than once is a list
@@ -165,6 +163,7 @@ start_watchdog() { # P1..: each file system by the working directory of its hold
   # Should the watchdog not come up, the line after this must not hang.
   setsid sh -c 'sleep 5 && : <"$0"' "$D/life" </dev/null >/dev/null 2>&1 3>&- &
   guard=$!
+  echo $guard >"$D/guard.timer"
   exec 9>"$D/life"
   n=0 ready=0
   while [ $((n += 1)) -le 200 ]; do
