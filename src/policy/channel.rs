@@ -2,6 +2,7 @@
 
 use super::fields::{Invalid, Object, Problems, Section, kind, one_of};
 use super::secretref::SecretRef;
+use super::sections::NOTIFY;
 use crate::report::Status;
 
 /// One receiver of the report: today a generic webhook with a Standard Webhooks signature.
@@ -14,9 +15,6 @@ pub struct Channel {
     /// The statuses that are sent; default failed, degraded, refused and missed.
     pub on: Vec<Status>,
 }
-
-pub(super) const SECTION: Section =
-    Section { name: "notify[]", due: &["channel", "url", "secret", "on"], later: &[] };
 
 const CHANNELS: &[(&str, Option<()>)] = &[
     ("webhook", Some(())),
@@ -70,7 +68,7 @@ pub(super) fn parse(object: &Object, field: &str) -> Option<Vec<Channel>> {
     }
     let channel = |(i, item)| {
         let place = format!("{}[{i}]", object.field_path(field));
-        let channel = Object::open(Some(item), place.clone(), &SECTION, &[], object.problems);
+        let channel = Object::open(Some(item), place.clone(), &NOTIFY, &[], object.problems);
         if !item.is_object() {
             if item.is_null() {
                 object.problems.add(place, "must be an object, not null");

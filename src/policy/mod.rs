@@ -9,6 +9,7 @@ pub mod ids;
 mod linux;
 mod request;
 mod secretref;
+mod sections;
 mod snapshot;
 mod targets;
 

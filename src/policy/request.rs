@@ -7,6 +7,8 @@ use serde_json::Value;
 use super::channel::{self, Channel};
 use super::fields::{Invalid, Object, Problem, Problems, Section, kind, quoted};
 use super::linux::{self, Linux};
+use super::secretref::Env;
+use super::sections;
 use super::snapshot::{self, Snapshot};
 use super::targets::{self, Targets};
 use crate::report::Level;
@@ -34,62 +36,6 @@ pub struct Request {
     pub notify: Option<Vec<Channel>>,
 }
 
-const TOP: Section = Section {
-    name: "",
-    due: &[
-        "policy",
-        "regionId",
-        "roleArn",
-        "targets",
-        "consistency",
-        "minimumLevel",
-        "belowMinimum",
-        "linux",
-        "snapshot",
-        "notify",
-        "dryRun",
-    ],
-    later: &[
-        "roles",
-        "startWithinSeconds",
-        "notDuring",
-        "expectEvery",
-        "windows",
-        "retention",
-        "lock",
-        "copyTo",
-    ],
-};
-const TARGETS: Section = Section {
-    name: "targets",
-    due: &["instanceIds", "disks", "diskIds", "excludeDiskIds"],
-    later: &["tags", "excludeTags", "scope"],
-};
-const LINUX: Section = Section {
-    name: "linux",
-    due: &[
-        "engine",
-        "preScriptPath",
-        "postScriptPath",
-        "scriptTimeoutInSeconds",
-        "enableFsFreeze",
-        "timeoutInSeconds",
-        "thawOn",
-        "visibleTimeoutInSeconds",
-        "endpoint",
-        "caBundle",
-        "fastFreeze",
-        "lastResortSysrq",
-    ],
-    later: &[],
-};
-const SNAPSHOT: Section = Section {
-    name: "snapshot",
-    due: &["name", "description", "tags", "resourceGroupId"],
-    later: &["copyTags"],
-};
-const SECTIONS: [&Section; 5] = [&TOP, &TARGETS, &LINUX, &SNAPSHOT, &channel::SECTION];
-
 /// Until the command runs in the guest: the agent polls, and wakes late on a busy machine.
 const DELIVERY_SECONDS: u64 = 60;
 /// Survey, roles, sync before the freeze, tags, notification.
@@ -103,9 +49,9 @@ impl Request {
             return Err(Invalid(vec![Problem { path: String::new(), message }]));
         }
         let problems = Problems::default();
-        let top = Object::open(Some(value), String::new(), &TOP, &SECTIONS, &problems);
+        let top = Object::open(Some(value), String::new(), &sections::TOP, &sections::ALL, &problems);
         let open = |section: &Section| {
-            Object::open(top.value(section.name), section.name.into(), section, &SECTIONS, &problems)
+            Object::open(top.value(section.name), section.name.into(), section, &sections::ALL, &problems)
         };
         let levels = [
             ("application", Some(Level::Application)),
@@ -119,11 +65,11 @@ impl Request {
             policy: top.checked("policy", policy_name).unwrap_or_default(),
             region_id: top.checked("regionId", region_id),
             role_arn: top.checked("roleArn", role_arn),
-            targets: targets::parse(&open(&TARGETS)),
+            targets: targets::parse(&open(&sections::TARGETS)),
             consistency: top.word("consistency", Level::Application, &levels),
             minimum_level: top.word("minimumLevel", Level::Crash, &levels),
-            linux: linux::parse(&open(&LINUX)),
-            snapshot: snapshot::parse(&open(&SNAPSHOT)),
+            linux: linux::parse(&open(&sections::LINUX)),
+            snapshot: snapshot::parse(&open(&sections::SNAPSHOT)),
             notify: channel::parse(&top, "notify"),
         };
         top.word("belowMinimum", (), &[("keep", Some(())), ("delete", None)]);
@@ -137,6 +83,17 @@ impl Request {
             top.problem("minimumLevel", format!("{minimum} cannot be reached with linux.enableFsFreeze off"));
         }
         problems.finish().map(|()| request)
+    }
+
+    /// The role to assume: the request's, else that of env `APPSNAP_ROLE_ARN`; `None`: the function's own
+    /// role does the work, and nothing can be narrowed.
+    pub fn role(&self, env: Env) -> Result<Option<String>, Invalid> {
+        let from_env = || env("APPSNAP_ROLE_ARN").filter(|arn| !arn.trim().is_empty());
+        let Some(arn) = self.role_arn.clone().or_else(from_env) else { return Ok(None) };
+        match role_arn(arn.trim()) {
+            Ok(()) => Ok(Some(arn.trim().to_owned())),
+            Err(message) => Err(Invalid(vec![Problem { path: "APPSNAP_ROLE_ARN".into(), message }])),
+        }
     }
 
     /// The time a run may take if everything uses its limit, in seconds. Units run side by side.
@@ -378,6 +335,18 @@ mod tests {
         let invalid = Request::parse(&json!({"linux": {"engin": 1}, "dryRun": 3, "copyTo": 1})).unwrap_err();
         let paths: Vec<_> = invalid.0.iter().map(|problem| problem.path.as_str()).collect();
         assert_eq!(paths, ["copyTo", "policy", "targets.instanceIds", "linux.engin", "dryRun"]);
+    }
+
+    #[test]
+    fn the_requests_role_goes_before_the_environments() {
+        let own = with(json!({"roleArn": "acs:ram::1:role/own"})).unwrap();
+        let env = |_: &str| Some("acs:ram::1:role/env".to_owned());
+        assert_eq!(own.role(&env).unwrap().as_deref(), Some("acs:ram::1:role/own"));
+        let none = with(json!({})).unwrap();
+        assert_eq!(none.role(&env).unwrap().as_deref(), Some("acs:ram::1:role/env"));
+        assert_eq!(none.role(&|_| Some(String::new())), Ok(None));
+        let message = none.role(&|_| Some("own".into())).unwrap_err().to_string();
+        assert!(message.starts_with("APPSNAP_ROLE_ARN: must be like acs:ram::"), "{message}");
     }
 
     #[test]
