@@ -96,16 +96,19 @@ impl Request {
         }
     }
 
-    /// The time a run may take if everything uses its limit, in seconds. Units run side by side.
+    /// The time a run may take if everything uses its limit, in seconds. Units are taken to run side by side.
     pub fn seconds_needed(&self) -> u64 {
-        let scripts =
-            if self.consistency == Level::Application { 2 * self.linux.script_timeout_in_seconds } else { 0 };
-        let frozen = if self.linux.enable_fs_freeze && self.consistency > Level::Crash {
-            self.linux.timeout_in_seconds
-        } else {
-            0
-        };
-        DELIVERY_SECONDS + scripts + frozen + MARGIN_SECONDS
+        DELIVERY_SECONDS + self.script_seconds() + self.freeze_seconds() + MARGIN_SECONDS
+    }
+
+    /// Prescript and postscript run for an application-consistent copy only.
+    fn script_seconds(&self) -> u64 {
+        if self.consistency == Level::Application { 2 * self.linux.script_timeout_in_seconds } else { 0 }
+    }
+
+    fn freeze_seconds(&self) -> u64 {
+        let freezes = self.linux.enable_fs_freeze && self.consistency > Level::Crash;
+        if freezes { self.linux.timeout_in_seconds } else { 0 }
     }
 
     /// Refuses a run that the platform would kill in the middle.
@@ -114,16 +117,14 @@ impl Request {
         if Duration::from_secs(needed) <= remaining {
             return Ok(());
         }
-        Err(Invalid(vec![Problem {
-            path: "linux.scriptTimeoutInSeconds".into(),
-            message: format!(
-                "the limits add up to {needed} s (delivery {DELIVERY_SECONDS}, scripts 2 x {}, freeze {}, \
-                 margin {MARGIN_SECONDS}) and the function has {} s left: lower it, or raise the function's timeout",
-                self.linux.script_timeout_in_seconds,
-                self.linux.timeout_in_seconds,
-                remaining.as_secs(),
-            ),
-        }]))
+        let (scripts, freeze) = (self.script_seconds(), self.freeze_seconds());
+        let message = format!(
+            "the limits add up to {needed} s (delivery {DELIVERY_SECONDS}, both scripts {scripts}, freeze \
+             {freeze}, margin {MARGIN_SECONDS}) and the function has {} s left: lower scriptTimeoutInSeconds \
+             or raise the function's timeout",
+            remaining.as_secs(),
+        );
+        Err(Invalid(vec![Problem { path: "linux".into(), message }]))
     }
 }
 
