@@ -1,0 +1,93 @@
+//! What is known about one instance, in the words of the Describe calls.
+
+/// One instance and the disks of it that are to be snapshotted together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The instance.
+    pub instance: InstanceFacts,
+    /// The chosen disks (see [`super::pick_disks`]).
+    pub disks: Vec<DiskFacts>,
+    /// Its Cloud Assistant client.
+    pub agent: AgentFacts,
+}
+
+/// From DescribeInstances.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceFacts {
+    /// `i-…`
+    pub instance_id: String,
+    /// RegionId.
+    pub region_id: String,
+    /// Status: Pending, Running, Starting, Stopping, Stopped.
+    pub status: String,
+    /// OSType: linux or windows.
+    pub os_type: String,
+    /// OSNameEn (or OSName), e.g. `CentOS  7.9 64 bit`.
+    pub os_name: String,
+    /// OperationLocks.LockReason, e.g. `security`.
+    pub locks: Vec<String>,
+}
+
+/// From DescribeDisks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskFacts {
+    /// `d-…`
+    pub disk_id: String,
+    /// Type: system or data.
+    pub disk_type: String,
+    /// Category, e.g. `cloud_essd`.
+    pub category: String,
+    /// Status, e.g. `In_use`.
+    pub status: String,
+    /// Whether MultiAttach is anything but `Disabled`.
+    pub multi_attach: bool,
+    /// Size, GiB.
+    pub size_gib: u64,
+    /// ZoneId; empty for a regional disk.
+    pub zone_id: String,
+}
+
+/// From DescribeCloudAssistantStatus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentFacts {
+    /// CloudAssistantStatus: a heartbeat within the last two minutes. `None`: the call told nothing.
+    pub online: Option<bool>,
+    /// CloudAssistantVersion.
+    pub version: Option<String>,
+    /// LastHeartbeatTime.
+    pub last_heartbeat: Option<String>,
+}
+
+#[cfg(test)]
+impl Facts {
+    /// A world in which nothing stands against a snapshot.
+    pub(super) fn good() -> Self {
+        Self {
+            instance: InstanceFacts {
+                instance_id: "i-1".into(),
+                region_id: "cn-hangzhou".into(),
+                status: "Running".into(),
+                os_type: "linux".into(),
+                os_name: "Alibaba Cloud Linux  3.2104 LTS 64 bit".into(),
+                locks: vec![],
+            },
+            disks: vec![DiskFacts::good("d-1", "system"), DiskFacts::good("d-2", "data")],
+            agent: AgentFacts { online: Some(true), version: Some("2.2.4.1".into()), last_heartbeat: None },
+        }
+    }
+}
+
+#[cfg(test)]
+impl DiskFacts {
+    pub(super) fn good(disk_id: &str, disk_type: &str) -> Self {
+        Self {
+            disk_id: disk_id.into(),
+            disk_type: disk_type.into(),
+            category: "cloud_essd".into(),
+            status: "In_use".into(),
+            multi_attach: false,
+            size_gib: 40,
+            zone_id: "cn-hangzhou-h".into(),
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The fields of the request, section by section: what is read, and what has a place in the contract but is
+//! refused until it does something.
+
+use super::fields::Section;
+
+pub(super) const TOP: Section = Section {
+    name: "",
+    due: &[
+        "policy",
+        "regionId",
+        "roleArn",
+        "targets",
+        "consistency",
+        "minimumLevel",
+        "belowMinimum",
+        "linux",
+        "snapshot",
+        "notify",
+        "dryRun",
+    ],
+    later: &[
+        "roles",
+        "startWithinSeconds",
+        "notDuring",
+        "expectEvery",
+        "windows",
+        "retention",
+        "lock",
+        "copyTo",
+    ],
+};
+pub(super) const TARGETS: Section = Section {
+    name: "targets",
+    due: &["instanceIds", "disks", "diskIds", "excludeDiskIds"],
+    later: &["tags", "excludeTags", "scope"],
+};
+pub(super) const LINUX: Section = Section {
+    name: "linux",
+    due: &[
+        "engine",
+        "preScriptPath",
+        "postScriptPath",
+        "scriptTimeoutInSeconds",
+        "enableFsFreeze",
+        "timeoutInSeconds",
+        "thawOn",
+        "visibleTimeoutInSeconds",
+        "endpoint",
+        "caBundle",
+        "fastFreeze",
+        "lastResortSysrq",
+    ],
+    later: &[],
+};
+pub(super) const SNAPSHOT: Section = Section {
+    name: "snapshot",
+    due: &["name", "description", "tags", "resourceGroupId"],
+    later: &["copyTags"],
+};
+pub(super) const NOTIFY: Section =
+    Section { name: "notify[]", due: &["channel", "url", "secret", "on"], later: &[] };
+
+/// Where a field that stands in the wrong place may belong.
+pub(super) const ALL: [&Section; 5] = [&TOP, &TARGETS, &LINUX, &SNAPSHOT, &NOTIFY];
