@@ -11,10 +11,11 @@ use super::endpoint::Product;
 /// What a repeat of the call would mean; decides which failures may be retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Changes nothing, or sets what is set already: repeat freely.
+    /// Changes nothing.
     Read,
-    /// A write with a ClientToken: the cloud answers a repeat with the first outcome.
-    Token,
+    /// A write that may be repeated: by its ClientToken the cloud answers a repeat with the first outcome, or it
+    /// sets what is set already.
+    Idempotent,
     /// A write that a repeat would do twice: repeated only when it surely was not processed.
     Once,
 }

@@ -87,7 +87,7 @@ mod tests {
         Product { name: "ecs", version: "2014-05-26", public: "ecs.{region}.aliyuncs.com", vpc: "" };
 
     fn signed(nonce: &str) -> Presigned {
-        let call = Call::new(&ECS, "CreateSnapshotGroup", "cn-shanghai", Kind::Token)
+        let call = Call::new(&ECS, "CreateSnapshotGroup", "cn-shanghai", Kind::Idempotent)
             .param("RegionId", "cn-shanghai")
             .param("InstanceId", "i-uf6fake0000000000001")
             .param("Description", "a  b")

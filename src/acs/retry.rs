@@ -128,10 +128,10 @@ mod tests {
         ];
         for (class, read, token, once, token_doubt, once_doubt) in table {
             assert_eq!(may_repeat(Kind::Read, class), read, "{class:?}");
-            assert_eq!(may_repeat(Kind::Token, class), token, "{class:?}");
+            assert_eq!(may_repeat(Kind::Idempotent, class), token, "{class:?}");
             assert_eq!(may_repeat(Kind::Once, class), once, "{class:?}");
             assert!(!leaves_doubt(Kind::Read, class), "{class:?}");
-            assert_eq!(leaves_doubt(Kind::Token, class), token_doubt, "{class:?}");
+            assert_eq!(leaves_doubt(Kind::Idempotent, class), token_doubt, "{class:?}");
             assert_eq!(leaves_doubt(Kind::Once, class), once_doubt, "{class:?}");
         }
     }

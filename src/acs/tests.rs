@@ -102,7 +102,7 @@ async fn each_kind_meets_each_failure_as_it_should() {
         ("denied", || refusal(403, "Forbidden.RAM")),
     ];
     for (name, fault) in faults {
-        for kind in [Kind::Read, Kind::Token, Kind::Once] {
+        for kind in [Kind::Read, Kind::Idempotent, Kind::Once] {
             let safe = ["throttled", "not sent"].contains(&name);
             let repeats = name != "denied" && (safe || kind != Kind::Once);
             let (client, log) = client(vec![fault(), good()]);
@@ -123,7 +123,7 @@ async fn each_kind_meets_each_failure_as_it_should() {
 #[tokio::test(start_paused = true)]
 async fn a_repeat_is_signed_afresh_with_the_same_client_token() {
     let (client, log) = client(vec![broken(Stage::Answer), refusal(503, "ServiceUnavailable"), good()]);
-    client.call(&call(Kind::Token)).await.unwrap();
+    client.call(&call(Kind::Idempotent)).await.unwrap();
     let log = log.lock().unwrap();
     let nonces: HashSet<_> = log.iter().map(|sent| &sent.nonce).collect();
     let signatures: HashSet<_> = log.iter().map(|sent| &sent.authorization).collect();
@@ -134,7 +134,7 @@ async fn a_repeat_is_signed_afresh_with_the_same_client_token() {
 #[tokio::test(start_paused = true)]
 async fn doubt_once_raised_stays() {
     let (client, _) = client(vec![broken(Stage::Answer), refusal(403, "IdempotentParameterMismatch")]);
-    let error = client.call(&call(Kind::Token)).await.unwrap_err();
+    let error = client.call(&call(Kind::Idempotent)).await.unwrap_err();
     assert!(error.unknown_outcome && error.attempts == 2, "{error}");
     assert!(error.to_string().contains("look up what it made"), "{error}");
 }
