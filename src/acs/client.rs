@@ -24,6 +24,9 @@ const ATTEMPTS: u32 = 4;
 /// What retries may add to a call that has no deadline.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
 
+/// A repeat that has less time than this would more likely leave doubt than an answer.
+const USEFUL: Duration = Duration::from_secs(1);
+
 /// What a client is made of.
 #[derive(Clone)]
 pub struct Settings {
@@ -78,8 +81,9 @@ impl Client {
         Self { role: Some(role), ..self.clone() }
     }
 
-    /// The same client with a time after which nothing is sent and nothing waited for.
+    /// The same client with a time after which nothing is sent and nothing waited for; an earlier one stays.
     pub fn until(&self, deadline: Timestamp) -> Self {
+        let deadline = self.deadline.map_or(deadline, |earlier| min(earlier, deadline));
         Self { deadline: Some(deadline), ..self.clone() }
     }
 
@@ -172,11 +176,15 @@ impl Client {
             doubt |= retry::leaves_doubt(call.kind, miss.class);
             let pause = retry::pause(miss.class, attempts, miss.asked, clock.jitter());
             let now = clock.now();
-            let in_time = Duration::try_from(deadline.duration_since(now)).is_ok_and(|left| pause < left);
+            let left = Duration::try_from(deadline.duration_since(now)).unwrap_or_default();
+            let in_time = pause + USEFUL <= left;
             let again = attempts < ATTEMPTS && in_time && retry::may_repeat(call.kind, miss.class);
             if again && self.budget.take() {
                 clock.sleep(pause).await;
                 continue;
+            }
+            if let Some(role) = self.role.as_ref().filter(|_| retry::is_dead_key(&miss.code)) {
+                self.settings.identities.forget(role);
             }
             return Err(Error::new(Detail {
                 action: call.action.to_owned(),

@@ -7,7 +7,7 @@ pub(super) fn percent(text: &str) -> String {
     escape(text, "-_.~")
 }
 
-/// As [`percent`], but `/` stays: for paths.
+/// For paths: as RFC 3986 wants it, but `/` stays.
 pub fn path(text: &str) -> String {
     escape(text, "-_.~/")
 }

@@ -30,7 +30,8 @@ pub static STS: Product = Product {
 /// Temporary credentials are refreshed when less than this is left, and up to a minute earlier by chance.
 const EARLY: SignedDuration = SignedDuration::from_mins(5);
 
-/// A role to assume, as far as it decides which credentials come out.
+/// A role to assume. Everything in it is part of the session, so sessions are shared by equal roles only: give it a
+/// session name that stays the same from run to run.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Role {
     arn: String,
@@ -179,6 +180,11 @@ impl Identities {
                 None => Err(error),
             },
         }
+    }
+
+    /// Drops a session that the cloud refused, so that the next call assumes the role afresh.
+    pub(super) fn forget(&self, role: &Role) {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(role);
     }
 
     /// The role's slot; those whose session has expired are dropped on the way.

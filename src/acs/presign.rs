@@ -1,7 +1,8 @@
 //! Signs one call for one moment: for our own transport, and ahead of time for a guest that holds no key.
 //!
 //! Presigned variants of one call share everything but nonce and signature when they are made with the same
-//! date and credentials; the guest gets the shared part once and a pair per variant.
+//! date and credentials; the guest gets the shared part once and a pair per variant. The sender adds
+//! `accept: application/json` (else the answer is XML), and no `content-type`: it would have to be signed.
 
 use jiff::Timestamp;
 

@@ -41,6 +41,11 @@ pub(super) fn classify(status: u16, code: &str) -> Class {
     }
 }
 
+/// Whether the cloud no longer knows the key: a session was revoked, or a clock has jumped.
+pub(super) fn is_dead_key(code: &str) -> bool {
+    code.starts_with("InvalidSecurityToken") || code.starts_with("InvalidAccessKeyId")
+}
+
 /// The class of an attempt without an answer.
 pub(super) fn classify_failure(stage: Stage) -> Class {
     match stage {

@@ -235,8 +235,10 @@ async fn callers_of_one_role_share_one_assume_role() {
     let (client, log) = with_sts(|_| true);
     let client = client.assuming(role());
     let read = call(Kind::Read);
-    let (a, b, c) = tokio::join!(client.call(&read), client.call(&read), client.call(&read));
-    assert!(a.is_ok() && b.is_ok() && c.is_ok());
+    let (other, same) = (client.clone(), read.clone());
+    let spawned = tokio::spawn(async move { other.call(&same).await });
+    let (a, b) = tokio::join!(client.call(&read), client.call(&read));
+    assert!(a.is_ok() && b.is_ok() && spawned.await.unwrap().is_ok());
     assert_eq!(count(&log, "AssumeRole"), 1);
     assert!(log.lock().unwrap().last().unwrap().authorization.contains("Credential=STS.1,"));
     // Another policy is another session.
@@ -273,6 +275,23 @@ async fn a_failed_refresh_falls_back_on_a_session_that_is_still_good() {
     let error = client.call(&call(Kind::Read)).await.unwrap_err();
     assert_eq!((error.action.as_str(), error.code.as_str()), ("AssumeRole", "NoPermission"));
     assert!(error.to_string().contains("trust policy"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_the_cloud_refuses_is_not_used_again() {
+    let (client, log) = scripted(|wire, n| match (wire.action, n) {
+        ("AssumeRole", _) => {
+            let keys = r#""AccessKeyId":"STS.1","AccessKeySecret":"s","SecurityToken":"t""#;
+            let body = format!(r#"{{"Credentials":{{{keys},"Expiration":"2026-11-22T04:00:00Z"}}}}"#);
+            Ok(Reply::new(200, body))
+        }
+        (_, 1) => refusal(400, "InvalidSecurityToken.Expired"),
+        _ => good(),
+    });
+    let client = client.assuming(role());
+    assert!(client.call(&call(Kind::Read)).await.unwrap_err().cure().unwrap().contains("expire"));
+    client.call(&call(Kind::Read)).await.unwrap();
+    assert_eq!(count(&log, "AssumeRole"), 2);
 }
 
 #[test]

@@ -58,6 +58,16 @@ fn malformed(call: &Call, request_id: Option<String>, problem: String) -> Error 
     error
 }
 
+/// Names what a call is about without naming a hundred ids.
+pub(super) fn named(ids: &[String]) -> String {
+    match ids {
+        [first, second, third, _, rest @ ..] => {
+            format!("{first}, {second}, {third} and {} more", rest.len() + 1)
+        }
+        few => few.join(", "),
+    }
+}
+
 /// A null means the same as an absent field.
 fn drop_nulls(value: &mut Value) {
     match value {
@@ -163,6 +173,13 @@ mod tests {
         }
         let error = read::<Item>(&call(), json!({"Size": "big", "RequestId": "R-1"})).unwrap_err();
         assert_eq!((error.code.as_str(), error.request_id.as_deref()), ("answer.malformed", Some("R-1")));
+    }
+
+    #[test]
+    fn many_ids_are_named_in_short() {
+        use crate::api::testing::strings;
+        assert_eq!(named(&strings(&["a", "b", "c"])), "a, b, c");
+        assert_eq!(named(&strings(&["a", "b", "c", "d", "e"])), "a, b, c and 2 more");
     }
 
     #[tokio::test]

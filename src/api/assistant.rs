@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 
-use super::answer::{Tag, flag, listed, number, pages, read};
+use super::answer::{Tag, flag, listed, named, number, pages, read};
 use super::ecs::call;
 use crate::acs::{Client, Error, Kind};
 
@@ -43,7 +43,7 @@ pub async fn describe_cloud_assistant_status(
     let mut found = Vec::new();
     for ids in instance_ids.chunks(50) {
         let call = call("DescribeCloudAssistantStatus", region_id, Kind::Read)
-            .on(ids.join(", "))
+            .on(named(ids))
             .list("InstanceId", ids)
             .param("MaxResults", 50);
         let list = "/InstanceCloudAssistantStatusSet/InstanceCloudAssistantStatus";

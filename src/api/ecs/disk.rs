@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::{OperationLock, Tag, call};
 use crate::acs::{Client, Error, Kind, json_list};
-use crate::api::answer::{flag, listed, number, pages, read};
+use crate::api::answer::{flag, listed, named, number, pages, read};
 
 /// A disk.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -83,7 +83,7 @@ pub async fn describe_disks(client: &Client, region_id: &str, ids: &[String]) ->
     let mut found = Vec::new();
     for ids in ids.chunks(100) {
         let call = call("DescribeDisks", region_id, Kind::Read)
-            .on(ids.join(", "))
+            .on(named(ids))
             .param("DiskIds", json_list(ids))
             .param("MaxResults", 100);
         found.extend(pages::<Disk>(client, call, "/Disks/Disk", "/NextToken").await?);

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::{Tag, call};
 use crate::acs::{Call, Client, Error, Kind, json_list};
-use crate::api::answer::{flag, listed, pages};
+use crate::api::answer::{flag, listed, named, pages};
 
 /// A snapshot group to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct CreateSnapshotGroup<'a> {
 
 /// CreateSnapshotGroup, for [`presign`](crate::acs::presign). Its answer holds `SnapshotGroupId` (`ssg-…`) only.
 pub fn create_snapshot_group_call(wanted: &CreateSnapshotGroup) -> Call {
-    let resource = wanted.instance_id.map_or_else(|| wanted.disk_ids.join(", "), str::to_owned);
+    let resource = wanted.instance_id.map_or_else(|| named(wanted.disk_ids), str::to_owned);
     call("CreateSnapshotGroup", wanted.region_id, Kind::Idempotent)
         .on(resource)
         .maybe("InstanceId", wanted.instance_id)
@@ -179,7 +179,7 @@ pub async fn describe_snapshots(
     let mut found = Vec::new();
     for ids in ids.chunks(100) {
         let call = call("DescribeSnapshots", region_id, Kind::Read)
-            .on(ids.join(", "))
+            .on(named(ids))
             .param("SnapshotIds", json_list(ids))
             .param("MaxResults", 100);
         found.extend(pages::<Snapshot>(client, call, "/Snapshots/Snapshot", "/NextToken").await?);

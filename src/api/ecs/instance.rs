@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::{OperationLock, Tag, call};
 use crate::acs::{Client, Error, Kind, json_list};
-use crate::api::answer::{listed, pages};
+use crate::api::answer::{listed, named, pages};
 
 /// An instance.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -58,7 +58,7 @@ pub async fn describe_instances(
     }
     let mut found = Vec::new();
     for ids in ids.chunks(100) {
-        let call = all().on(ids.join(", ")).param("InstanceIds", json_list(ids));
+        let call = all().on(named(ids)).param("InstanceIds", json_list(ids));
         found.extend(pages::<Instance>(client, call, list, next).await?);
     }
     Ok(found)

@@ -15,8 +15,8 @@ pub use self::group::{
     describe_snapshot_groups, describe_snapshot_groups_call, describe_snapshots,
 };
 pub use self::instance::{Instance, describe_instances};
-use super::answer::pages;
 pub use super::answer::{OperationLock, Tag};
+use super::answer::{named, pages};
 use crate::acs::{Call, Client, Error, Kind, Product};
 
 /// The Elastic Compute Service.
@@ -69,7 +69,7 @@ pub async fn tag_resources(
     }
     for ids in ids.chunks(50) {
         let call = call("TagResources", region_id, Kind::Idempotent)
-            .on(ids.join(", "))
+            .on(named(ids))
             .param("ResourceType", resource_type)
             .list("ResourceId", ids)
             .tags(tags);
