@@ -1,0 +1,83 @@
+//! Waiting for the cloud: ask, step back, ask again, until it is so or the time is up.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::clock::Clock;
+
+/// How fast to ask.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// The first pause.
+    pub first: Duration,
+    /// Each pause is longer by this factor, …
+    pub factor: f64,
+    /// … up to this one.
+    pub longest: Duration,
+}
+
+/// Asks at once and then at the pace until `check` has a value; `None` when the deadline comes first. The last
+/// question is put at the deadline.
+///
+/// # Errors
+/// The first of `check`; what should not end the wait has to become `Ok(None)` there.
+pub async fn wait_until<T, E>(
+    clock: &Clock,
+    pace: Pace,
+    deadline: Timestamp,
+    mut check: impl AsyncFnMut() -> Result<Option<T>, E>,
+) -> Result<Option<T>, E> {
+    let mut pause = pace.first;
+    loop {
+        if let Some(value) = check().await? {
+            return Ok(Some(value));
+        }
+        let left = Duration::try_from(deadline.duration_since(clock.now())).unwrap_or_default();
+        if left.is_zero() {
+            return Ok(None);
+        }
+        clock.sleep(pause.min(left)).await;
+        pause = pause.mul_f64(pace.factor).min(pace.longest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    const PACE: Pace = Pace { first: Duration::from_secs(1), factor: 2.0, longest: Duration::from_secs(4) };
+
+    async fn asked_at(deadline_secs: i64, ready_after: usize) -> (Option<usize>, Vec<i64>) {
+        let start: Timestamp = "2026-11-22T03:00:00Z".parse().unwrap();
+        let clock = Clock::seeded(start, 1);
+        let mut asked = Vec::new();
+        let deadline = start + SignedDuration::from_secs(deadline_secs);
+        let found = wait_until(&clock, PACE, deadline, async || {
+            asked.push((clock.now() - start).get_seconds());
+            Ok::<_, ()>((asked.len() > ready_after).then_some(asked.len()))
+        });
+        (found.await.unwrap(), asked)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_steps_back_and_stops_when_it_is_so() {
+        assert_eq!(asked_at(60, 5).await, (Some(6), vec![0, 1, 3, 7, 11, 15]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_asks_a_last_time_at_the_deadline() {
+        assert_eq!(asked_at(5, 99).await, (None, vec![0, 1, 3, 5]));
+        assert_eq!(asked_at(-5, 99).await, (None, vec![0]));
+    }
+
+    #[tokio::test]
+    async fn an_error_ends_the_wait_and_the_future_can_be_spawned() {
+        let clock = Clock::system();
+        let wait =
+            async move { wait_until(&clock, PACE, clock.now(), async || Err::<Option<()>, _>("no")).await };
+        assert_eq!(tokio::spawn(wait).await.unwrap(), Err("no"));
+    }
+}

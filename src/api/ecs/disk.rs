@@ -1,0 +1,185 @@
+//! Disks.
+
+use serde::Deserialize;
+
+use super::{OperationLock, Tag, call};
+use crate::acs::{Client, Error, Kind, json_list};
+use crate::api::answer::{flag, listed, named, number, pages, read};
+
+/// A disk.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Disk {
+    /// `d-…`
+    pub disk_id: String,
+    /// As the user named it.
+    pub disk_name: String,
+    /// `cloud_essd`, `cloud_auto`, `cloud_efficiency`, …
+    pub category: String,
+    /// `In_use`, `Available`, `Attaching`, `Detaching`, `Creating` or `ReIniting`.
+    pub status: String,
+    /// Empty for a disk that may be attached to several; see [`attachments`](Self::attachments).
+    pub instance_id: String,
+    /// `system` or `data`.
+    #[serde(rename = "Type")]
+    pub disk_type: String,
+    /// Where it is.
+    pub region_id: String,
+    /// Where in the region; all disks of a group have to share it.
+    pub zone_id: String,
+    /// GiB.
+    #[serde(deserialize_with = "number")]
+    pub size: Option<i64>,
+    /// What the guest finds as the serial of its block device.
+    pub serial_number: String,
+    /// `Disabled`, `Enabled` or `LegacyShared`.
+    pub multi_attach: String,
+    /// By KMS or the service's key.
+    #[serde(deserialize_with = "flag")]
+    pub encrypted: bool,
+    /// Whether it can be detached and outlive the instance.
+    #[serde(deserialize_with = "flag")]
+    pub portable: bool,
+    /// To which instances.
+    #[serde(deserialize_with = "listed")]
+    pub attachments: Vec<Attachment>,
+    /// Not empty when the cloud has locked it.
+    #[serde(deserialize_with = "listed")]
+    pub operation_locks: Vec<OperationLock>,
+    /// Its tags.
+    #[serde(deserialize_with = "listed")]
+    pub tags: Vec<Tag>,
+}
+
+/// One of a disk's attachments.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Attachment {
+    /// `i-…`
+    pub instance_id: String,
+}
+
+/// The disks attached to an instance; none may mean that the caller may not see them.
+///
+/// # Errors
+/// Those of the call.
+pub async fn describe_disks_of(
+    client: &Client,
+    region_id: &str,
+    instance_id: &str,
+) -> Result<Vec<Disk>, Error> {
+    let call = call("DescribeDisks", region_id, Kind::Read)
+        .on(instance_id)
+        .param("InstanceId", instance_id)
+        .param("MaxResults", 100);
+    pages(client, call, "/Disks/Disk", "/NextToken").await
+}
+
+/// The disks of these ids, asked a hundred at a time; those unknown or not to be seen are just missing.
+///
+/// # Errors
+/// Those of the first call that fails.
+pub async fn describe_disks(client: &Client, region_id: &str, ids: &[String]) -> Result<Vec<Disk>, Error> {
+    let mut found = Vec::new();
+    for ids in ids.chunks(100) {
+        let call = call("DescribeDisks", region_id, Kind::Read)
+            .on(named(ids))
+            .param("DiskIds", json_list(ids))
+            .param("MaxResults", 100);
+        found.extend(pages::<Disk>(client, call, "/Disks/Disk", "/NextToken").await?);
+    }
+    Ok(found)
+}
+
+/// A disk to be made from a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateDisk<'a> {
+    /// Where.
+    pub region_id: &'a str,
+    /// Where in the region.
+    pub zone_id: &'a str,
+    /// `s-…`, available.
+    pub snapshot_id: &'a str,
+    /// e.g. `cloud_essd`; the ESSD family, while the snapshot is not uploaded yet.
+    pub category: &'a str,
+    /// GiB, at least the source's.
+    pub size: i64,
+    /// 2 to 128 characters.
+    pub name: &'a str,
+    /// At most 64 ASCII characters.
+    pub client_token: &'a str,
+    /// At most 20.
+    pub tags: &'a [(String, String)],
+}
+
+/// Makes a disk and gives its id.
+///
+/// # Errors
+/// Those of the call.
+pub async fn create_disk(client: &Client, wanted: &CreateDisk<'_>) -> Result<String, Error> {
+    let call = call("CreateDisk", wanted.region_id, Kind::Idempotent)
+        .on(wanted.snapshot_id)
+        .param("ZoneId", wanted.zone_id)
+        .param("SnapshotId", wanted.snapshot_id)
+        .param("DiskCategory", wanted.category)
+        .param("Size", wanted.size)
+        .param("DiskName", wanted.name)
+        .param("ClientToken", wanted.client_token)
+        .tags(wanted.tags);
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Created {
+        disk_id: String,
+    }
+    let created: Created = read(&call, client.call(&call).await?)?;
+    Ok(created.disk_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::testing::{answering, flat, strings};
+
+    #[tokio::test]
+    async fn disks_are_read_as_the_cloud_writes_them() {
+        let (client, seen) = answering(json!({"TotalCount": 1, "Disks": {"Disk": [{
+            "DiskId": "d-1", "Category": "cloud_essd", "Status": "In_use", "InstanceId": "i-1", "Type": "data",
+            "ZoneId": "cn-hangzhou-b", "Size": 40, "SerialNumber": "bp1abc", "MultiAttach": "Disabled",
+            "Encrypted": false, "Portable": true, "OperationLocks": {"OperationLock": []},
+            "Attachments": {"Attachment": [{"InstanceId": "i-1", "Device": "/dev/xvdb"}]},
+            "Tags": {"Tag": [{"TagKey": "k", "TagValue": ""}]},
+        }]}}));
+        let disks = describe_disks_of(&client, "cn-hangzhou", "i-1").await.unwrap();
+        let disk = &disks[0];
+        assert_eq!((disk.size, disk.disk_type.as_str(), disk.portable), (Some(40), "data", true));
+        assert_eq!((disk.attachments[0].instance_id.as_str(), disk.tags[0].key.as_str()), ("i-1", "k"));
+        describe_disks(&client, "cn-hangzhou", &strings(&["d-1", "d-2"])).await.unwrap();
+        assert!(describe_disks(&client, "cn-hangzhou", &[]).await.unwrap().is_empty());
+        let seen = seen.lock().unwrap();
+        assert_eq!(flat(&seen[0]), ["Action=DescribeDisks", "InstanceId=i-1", "MaxResults=100"]);
+        assert_eq!(flat(&seen[1]), ["Action=DescribeDisks", r#"DiskIds=["d-1","d-2"]"#, "MaxResults=100"]);
+        assert_eq!(seen.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_disk_is_made_from_a_snapshot() {
+        let wanted = CreateDisk {
+            region_id: "cn-hangzhou",
+            zone_id: "cn-hangzhou-b",
+            snapshot_id: "s-1",
+            category: "cloud_essd",
+            size: 40,
+            name: "restored",
+            client_token: "t",
+            tags: &[],
+        };
+        let (client, seen) = answering(json!({"DiskId": "d-9", "RequestId": "R"}));
+        assert_eq!(create_disk(&client, &wanted).await.unwrap(), "d-9");
+        assert_eq!(seen.lock().unwrap()[0]["SnapshotId"], "s-1");
+        let (client, _) = answering(json!({"RequestId": "R"}));
+        let error = create_disk(&client, &wanted).await.unwrap_err();
+        assert!(error.to_string().contains("DiskId"), "{error}");
+    }
+}

@@ -1,0 +1,263 @@
+//! Snapshot groups and snapshots. The create call is only built here: it is signed ahead and let go by the guest.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::{Tag, call};
+use crate::acs::{Call, Client, Error, Kind, json_list};
+use crate::api::answer::{flag, listed, named, pages};
+
+/// A snapshot group to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateSnapshotGroup<'a> {
+    /// Where the disks are.
+    pub region_id: &'a str,
+    /// Of the one instance that all disks belong to; without it disks may come from several.
+    pub instance_id: Option<&'a str>,
+    /// 1 to 128, of one zone; how many really depends on the region.
+    pub disk_ids: &'a [String],
+    /// 2 to 128 characters: a letter, then letters, digits, `.`, `_`, `-`, `:`.
+    pub name: &'a str,
+    /// 2 to 256 characters.
+    pub description: &'a str,
+    /// At most 64 ASCII characters; the same for all variants within one freeze window.
+    pub client_token: &'a str,
+    /// At most 20.
+    pub tags: &'a [(String, String)],
+    /// Where the group is to be filed.
+    pub resource_group_id: Option<&'a str>,
+}
+
+/// CreateSnapshotGroup, for [`presign`](crate::acs::presign). Its answer holds `SnapshotGroupId` (`ssg-…`) only.
+pub fn create_snapshot_group_call(wanted: &CreateSnapshotGroup) -> Call {
+    let resource = wanted.instance_id.map_or_else(|| named(wanted.disk_ids), str::to_owned);
+    call("CreateSnapshotGroup", wanted.region_id, Kind::Idempotent)
+        .on(resource)
+        .maybe("InstanceId", wanted.instance_id)
+        .list("DiskId", wanted.disk_ids)
+        .param("Name", wanted.name)
+        .param("Description", wanted.description)
+        .param("ClientToken", wanted.client_token)
+        .maybe("ResourceGroupId", wanted.resource_group_id)
+        .tags(wanted.tags)
+}
+
+/// Which groups: all conditions have to hold. Without any: none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GroupFilter<'a> {
+    /// `ssg-…`, any number.
+    pub ids: &'a [String],
+    /// Of this instance.
+    pub instance_id: Option<&'a str>,
+    /// With this name.
+    pub name: Option<&'a str>,
+    /// With all of these tags, at most 20.
+    pub tags: &'a [(String, String)],
+}
+
+/// DescribeSnapshotGroups, first page only, for [`presign`](crate::acs::presign); at most 10 ids.
+pub fn describe_snapshot_groups_call(region_id: &str, filter: &GroupFilter) -> Call {
+    let resource = filter.instance_id.or(filter.name).or(filter.ids.first().map(String::as_str));
+    call("DescribeSnapshotGroups", region_id, Kind::Read)
+        .on(resource.unwrap_or(region_id))
+        .list("SnapshotGroupId", filter.ids)
+        .maybe("InstanceId", filter.instance_id)
+        .maybe("Name", filter.name)
+        .tags(filter.tags)
+        .param("MaxResults", 100)
+}
+
+/// A snapshot group.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct SnapshotGroup {
+    /// `ssg-…`
+    pub snapshot_group_id: String,
+    /// As it was created.
+    pub name: String,
+    /// UTC, e.g. `2026-11-22T03:00:00Z`; see [`created_at`](Self::created_at).
+    pub creation_time: String,
+    /// `progressing`, `accomplished` or `failed`.
+    pub status: String,
+    /// Empty when the disks come from several.
+    pub instance_id: String,
+    /// Those of the group.
+    #[serde(deserialize_with = "listed")]
+    pub tags: Vec<Tag>,
+    /// A group under way may not list all of them yet.
+    #[serde(deserialize_with = "listed")]
+    pub snapshots: Vec<GroupSnapshot>,
+}
+
+impl SnapshotGroup {
+    /// When it was created, by the cloud's clock, to the second.
+    pub fn created_at(&self) -> Option<Timestamp> {
+        self.creation_time.parse().ok()
+    }
+}
+
+/// A member as its group tells of it; state and time of creation are told by [`describe_snapshots`] only.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct GroupSnapshot {
+    /// `s-…`
+    pub snapshot_id: String,
+    /// `d-…`
+    pub source_disk_id: String,
+    /// `system` or `data`.
+    pub source_disk_type: String,
+    /// Of the upload, e.g. `100%`.
+    pub progress: String,
+    /// Whether disks can be made from it.
+    #[serde(deserialize_with = "flag")]
+    pub available: bool,
+    /// Those of the snapshot.
+    #[serde(deserialize_with = "listed")]
+    pub tags: Vec<Tag>,
+}
+
+/// A snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Snapshot {
+    /// `s-…`
+    pub snapshot_id: String,
+    /// `progressing`, `accomplished` or `failed`: of the upload, which takes minutes to hours.
+    pub status: String,
+    /// e.g. `100%`
+    pub progress: String,
+    /// UTC.
+    pub creation_time: String,
+    /// `d-…`
+    pub source_disk_id: String,
+    /// GiB.
+    pub source_disk_size: String,
+    /// `system` or `data`.
+    pub source_disk_type: String,
+    /// Whether disks can be made from it.
+    #[serde(deserialize_with = "flag")]
+    pub available: bool,
+    /// Its tags.
+    #[serde(deserialize_with = "listed")]
+    pub tags: Vec<Tag>,
+}
+
+/// The groups that meet the filter. A group shows only some 0.4 s after its creation, and a caller without
+/// permission gets an empty list: absence proves nothing by itself.
+///
+/// # Errors
+/// Those of the first call that fails.
+pub async fn describe_snapshot_groups(
+    client: &Client,
+    region_id: &str,
+    filter: &GroupFilter<'_>,
+) -> Result<Vec<SnapshotGroup>, Error> {
+    let (list, next) = ("/SnapshotGroups/SnapshotGroup", "/NextToken");
+    if *filter == GroupFilter::default() {
+        return Ok(Vec::new());
+    }
+    if filter.ids.is_empty() {
+        return pages(client, describe_snapshot_groups_call(region_id, filter), list, next).await;
+    }
+    let mut found = Vec::new();
+    for ids in filter.ids.chunks(10) {
+        let call = describe_snapshot_groups_call(region_id, &GroupFilter { ids, ..*filter });
+        found.extend(pages::<SnapshotGroup>(client, call, list, next).await?);
+    }
+    Ok(found)
+}
+
+/// The snapshots of these ids, asked a hundred at a time; those unknown or not to be seen are just missing.
+///
+/// # Errors
+/// Those of the first call that fails.
+pub async fn describe_snapshots(
+    client: &Client,
+    region_id: &str,
+    ids: &[String],
+) -> Result<Vec<Snapshot>, Error> {
+    let mut found = Vec::new();
+    for ids in ids.chunks(100) {
+        let call = call("DescribeSnapshots", region_id, Kind::Read)
+            .on(named(ids))
+            .param("SnapshotIds", json_list(ids))
+            .param("MaxResults", 100);
+        found.extend(pages::<Snapshot>(client, call, "/Snapshots/Snapshot", "/NextToken").await?);
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::testing::{answering, strings};
+
+    #[test]
+    fn the_create_call_carries_what_the_guest_will_send() {
+        let call = create_snapshot_group_call(&CreateSnapshotGroup {
+            region_id: "cn-hangzhou",
+            instance_id: Some("i-1"),
+            disk_ids: &strings(&["d-1", "d-2"]),
+            name: "orders-db",
+            description: "by appsnap",
+            client_token: "t-1",
+            tags: &[("appsnap:level".into(), "crash".into())],
+            resource_group_id: None,
+        });
+        let flat: Vec<_> = call.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let expected = [
+            "RegionId=cn-hangzhou",
+            "InstanceId=i-1",
+            "DiskId.1=d-1",
+            "DiskId.2=d-2",
+            "Name=orders-db",
+            "Description=by appsnap",
+            "ClientToken=t-1",
+            "Tag.1.Key=appsnap:level",
+            "Tag.1.Value=crash",
+        ];
+        assert_eq!(flat, expected);
+        assert_eq!((call.resource.as_str(), call.kind), ("i-1", Kind::Idempotent));
+    }
+
+    #[tokio::test]
+    async fn groups_are_read_with_their_members() {
+        let (client, seen) = answering(json!({"SnapshotGroups": {"SnapshotGroup": [{
+            "SnapshotGroupId": "ssg-1", "Name": "n", "CreationTime": "2026-11-22T03:00:00Z", "Status": "progressing",
+            "InstanceId": "i-1", "Tags": {"Tag": [{"Key": "appsnap:run", "Value": "r"}]},
+            "Snapshots": {"Snapshot": [{"SnapshotId": "s-1", "SourceDiskId": "d-1", "Progress": "0%",
+                "Available": true, "Tags": {"Tag": [{"Key": "FsConsistent", "Value": "True"}]}}]},
+        }]}}));
+        let ids: Vec<String> = (0..11).map(|n| format!("ssg-{n}")).collect();
+        let filter = GroupFilter { ids: &ids, ..GroupFilter::default() };
+        let groups = describe_snapshot_groups(&client, "cn-hangzhou", &filter).await.unwrap();
+        assert_eq!((groups.len(), seen.lock().unwrap().len()), (2, 2)); // one from each chunk of ten
+        let group = &groups[0];
+        assert_eq!(group.created_at(), "2026-11-22T03:00:00Z".parse().ok());
+        assert_eq!((group.tags[0].value.as_str(), group.snapshots[0].available), ("r", true));
+        assert_eq!(group.snapshots[0].tags[0].key, "FsConsistent");
+        assert_eq!(seen.lock().unwrap()[1]["SnapshotGroupId.1"], "ssg-10");
+    }
+
+    #[tokio::test]
+    async fn an_empty_filter_does_not_list_the_account() {
+        let (client, seen) = answering(json!({}));
+        let found = describe_snapshot_groups(&client, "cn-hangzhou", &GroupFilter::default()).await.unwrap();
+        assert!(found.is_empty() && seen.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn snapshots_spell_their_tags_differently() {
+        let (client, _) = answering(json!({"Snapshots": {"Snapshot": [{
+            "SnapshotId": "s-1", "Status": "accomplished", "CreationTime": "2026-11-22T03:00Z",
+            "SourceDiskId": "d-1", "SourceDiskSize": "40", "Available": "true",
+            "Tags": {"Tag": [{"TagKey": "APPConsistent", "TagValue": "True"}]},
+        }]}}));
+        let found = describe_snapshots(&client, "cn-hangzhou", &strings(&["s-1"])).await.unwrap();
+        assert_eq!((found[0].tags[0].key.as_str(), found[0].available), ("APPConsistent", true));
+        let group = SnapshotGroup { creation_time: found[0].creation_time.clone(), ..Default::default() };
+        assert_eq!(group.created_at(), "2026-11-22T03:00:00Z".parse().ok());
+    }
+}
