@@ -50,7 +50,8 @@ use crate::clock::Clock;
 /// what is in flight finish and returns `Ok`.
 ///
 /// Listens on `0.0.0.0`, port `FC_SERVER_PORT`, else `FC_CUSTOM_LISTEN_PORT`, else 9000. Several invocations run
-/// at once where the function's `instanceConcurrency` allows it. A panic of the handler becomes a failure.
+/// at once where the function's `instanceConcurrency` allows it; on a `current_thread` runtime they share a thread,
+/// so that a handler which blocks holds up the others. A panic of the handler becomes a failure.
 ///
 /// # Errors
 /// A bad or taken port, and invocations that were still running at their deadline when the instance stopped.
