@@ -11,6 +11,7 @@ pub mod eligibility;
 pub mod event;
 pub mod fc;
 pub mod guest;
+pub mod handler;
 pub mod local;
 pub mod notify;
 pub mod policy;
