@@ -62,7 +62,8 @@ settle() { # a fresh root file system gets its directories, its /etc; any root g
 
 here=$top # what the mounts see as `/`, so that their sources read /dev/vdb
 while read -r disk serial fs at image; do
-    loop=$(losetup --find --show --direct-io=on "$image")
+    # Left to itself, a loop device takes the sector size of direct I/O, which is 4 KB for a file with shared extents.
+    loop=$(losetup --find --show --sector-size 512 --direct-io=on "$image")
     loop=${loop##*/}
     echo "$loop" >>"$top.loops"
     read -r dev <"/sys/block/$loop/dev"

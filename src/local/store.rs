@@ -154,7 +154,7 @@ impl Store {
             Filesystem::Xfs => Command::new("mkfs.xfs"),
         };
         match filesystem {
-            Filesystem::Ext4 => command.args(["-q", "-F", "-E", "nodiscard"]),
+            Filesystem::Ext4 => command.args(["-q", "-F", "-b", "4096", "-E", "nodiscard"]),
             _ => command.args(["-q", "-K"]),
         };
         command.arg(&path);
