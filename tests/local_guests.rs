@@ -74,7 +74,7 @@ async fn no_path_in_a_guest_leads_to_the_hosts_superblocks() {
     guest.stop().await.unwrap();
     assert_eq!(own_devices(store.state()).len(), 1, "the store's own");
     let state = store.state().to_owned();
-    drop((guest, store));
+    drop((guest, store)); // nobody says goodbye: the reaper sees it all the same
     assert_gone(&state, &[]).await;
 }
 
@@ -107,9 +107,13 @@ async fn a_guest_looks_like_an_instance() {
     let stuck = guest.exec("sleep 66 & sleep 66", &[], b"", Duration::from_millis(300)).await.unwrap();
     assert!(stuck.timed_out);
     wait_until(async || text(&guest, "pgrep -x sleep -a | grep -c 66; true").await == "0").await;
-    let state = store.state().to_owned();
-    let init = guest.init();
-    drop((guest, store)); // nobody says goodbye: the reaper sees it all the same
+    // A stopped instance starts again from its disks.
+    guest.stop().await.unwrap();
+    assert!(guest.exec("true", &[], b"", SHORT).await.is_ok_and(|output| !output.ok()), "it is gone");
+    let guest = Guest::start(&Clock::system(), &store, &spec("i-looks", "bp1")).await.unwrap();
+    assert_eq!(guest.read_file("/tmp/prescript.sh").await.unwrap(), b"#!/bin/sh\nexit 7\n");
+    let (state, init) = (store.state().to_owned(), guest.init());
+    store.close().await.unwrap();
     assert_gone(&state, &[init]).await;
 }
 
@@ -166,8 +170,7 @@ async fn snapshots_of_frozen_disks_need_no_replay_and_hold_what_was_acknowledged
     guest.stop().await.unwrap();
     other.stop().await.unwrap();
     let state = store.state().to_owned();
-    drop((guest, other));
-    Arc::into_inner(store).unwrap().close().await.unwrap();
+    store.close().await.unwrap();
     assert_gone(&state, &[]).await;
 }
 
@@ -186,8 +189,7 @@ async fn a_frozen_guest_with_stuck_writers_stops() {
     guest.stop().await.unwrap();
     assert_eq!(own_devices(store.state()).len(), 1, "the store's own");
     let (state, init) = (store.state().to_owned(), guest.init());
-    drop(guest);
-    Arc::into_inner(store).unwrap().close().await.unwrap();
+    store.close().await.unwrap();
     assert_gone(&state, &[init]).await;
 }
 

@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -18,8 +19,8 @@ const SCRIPT: &str = include_str!("reaper.sh");
 /// The running reaper of one state directory.
 #[derive(Debug)]
 pub struct Reaper {
-    child: Child,
-    lifeline: Option<ChildStdin>,
+    child: tokio::sync::Mutex<Child>,
+    lifeline: Mutex<Option<ChildStdin>>,
     pid: u32,
 }
 
@@ -53,7 +54,7 @@ impl Reaper {
             let hint = if host::is_root() { "" } else { " (root is needed)" };
             return Err(failed(format!("{}{hint}", said.trim())));
         }
-        Ok(Self { child, lifeline, pid })
+        Ok(Self { child: tokio::sync::Mutex::new(child), lifeline: Mutex::new(lifeline), pid })
     }
 
     /// Its process id; `/proc/PID/root` is the way into the store's mount namespace.
@@ -62,9 +63,9 @@ impl Reaper {
     }
 
     /// Lets it clean up and waits for that.
-    pub async fn finish(mut self) {
-        drop(self.lifeline.take());
-        let _ = self.child.wait().await;
+    pub async fn finish(&self) {
+        drop(host::lock(&self.lifeline).take());
+        let _ = self.child.lock().await.wait().await;
     }
 }
 

@@ -194,8 +194,8 @@ impl Store {
         host::run(command, b"", Duration::from_secs(30)).await
     }
 
-    /// Ends all guests (frozen ones too), unmounts, detaches and removes everything.
-    pub async fn close(self) -> Result<(), Failure> {
+    /// Ends all guests (frozen ones too), unmounts, detaches and removes everything. The store is of no use afterwards.
+    pub async fn close(&self) -> Result<(), Failure> {
         self.reaper.finish().await;
         if self.state.exists() {
             reaper::sweep(&self.state).await?; // the reaper itself was killed

@@ -13,7 +13,7 @@ pub const SHORT: Duration = Duration::from_secs(10);
 
 /// Says what is missing for real guests, if anything is.
 pub fn needs() -> bool {
-    super::common::need(&[&["root", "loop"], &TOOLS[..]].concat())
+    super::common::need(&[&["root", "loop", "ps", "pgrep", "findmnt"], &TOOLS[..]].concat())
 }
 
 /// A guest with a system disk, an ext4 at /data and an XFS at /logs.
