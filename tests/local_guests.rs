@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use appsnap::clock::Clock;
-use appsnap::local::guest::Guest;
+use appsnap::local::guest::{DiskSpec, Guest};
 use appsnap::local::inspect;
 use appsnap::local::store::{Filesystem, Store};
 use appsnap::local::{sweep, writer};
@@ -107,14 +107,30 @@ async fn a_guest_looks_like_an_instance() {
     let stuck = guest.exec("sleep 66 & sleep 66", &[], b"", Duration::from_millis(300)).await.unwrap();
     assert!(stuck.timed_out);
     wait_until(async || text(&guest, "pgrep -x sleep -a | grep -c 66; true").await == "0").await;
+    let twice = Guest::start(&Clock::system(), &store, &spec("i-looks", "bp1")).await;
+    assert!(twice.is_err_and(|failure| failure.0.contains("runs already")));
+    let thief = Guest::start(&Clock::system(), &store, &spec("i-thief", "bp1")).await;
+    assert!(thief.is_err_and(|failure| failure.0.contains("disk d-bp1root is attached already")));
     // A stopped instance starts again from its disks.
     guest.stop().await.unwrap();
     assert!(guest.exec("true", &[], b"", SHORT).await.is_ok_and(|output| !output.ok()), "it is gone");
-    let guest = Guest::start(&Clock::system(), &store, &spec("i-looks", "bp1")).await.unwrap();
+    let mut more = spec("i-looks", "bp1");
+    let raw =
+        DiskSpec { disk_id: "d-bp1raw".to_owned(), size_mib: 16, filesystem: Filesystem::None, mount: None };
+    more.disks.push(raw);
+    let guest = Guest::start(&Clock::system(), &store, &more).await.unwrap();
     assert_eq!(guest.read_file("/tmp/prescript.sh").await.unwrap(), b"#!/bin/sh\nexit 7\n");
-    let (state, init) = (store.state().to_owned(), guest.init());
+    // What it mounts and freezes itself, where only it can see it, does not keep the store from closing, not even
+    // when its namespace is gone before and no mount leads to the frozen superblock any more.
+    let own = "cat /sys/block/vdd/size; mkfs.ext4 -q /dev/vdd && mount /dev/vdd /mnt && echo mounted";
+    assert_eq!(text(&guest, own).await, "32768\nmounted");
+    freeze(&guest, "/mnt").await;
+    let init = appsnap::local::host::pid(guest.init()).unwrap();
+    rustix::process::kill_process(init, rustix::process::Signal::KILL).unwrap();
+    wait_until(async || !guest.exec("true", &[], b"", SHORT).await.is_ok_and(|output| output.ok())).await;
+    let state = store.state().to_owned();
     store.close().await.unwrap();
-    assert_gone(&state, &[init]).await;
+    assert_gone(&state, &[guest.init()]).await;
 }
 
 #[tokio::test]

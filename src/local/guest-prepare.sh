@@ -62,6 +62,7 @@ settle() { # a fresh root file system gets its directories, its /etc; any root g
 
 here=$top # what the mounts see as `/`, so that their sources read /dev/vdb
 while read -r disk serial fs at image; do
+    [ -z "$(losetup --associated "$image")" ] || { echo "disk d-$serial is attached already" >&2 && exit 1; }
     # Left to itself, a loop device takes the sector size of direct I/O, which is 4 KB for a file with shared extents.
     loop=$(losetup --find --show --sector-size 512 --direct-io=on "$image")
     loop=${loop##*/}

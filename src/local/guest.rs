@@ -67,6 +67,9 @@ impl Guest {
         }
         let _turn = store.turn.lock().await;
         let top = store.state().join("guests").join(&spec.instance_id);
+        if top.with_extension("loops").exists() {
+            return Err(Failure(format!("guest {} runs already: stop it first", spec.instance_id)));
+        }
         let hosts = format!("127.0.0.1 localhost {} {}\n", spec.instance_id, spec.hosts.join(" "));
         for (kind, text) in [("ca", &spec.ca_pem), ("hosts", &hosts), ("loops", &String::new())] {
             let path = top.with_extension(kind);

@@ -56,7 +56,7 @@ impl Output {
     }
 }
 
-/// Names of `tools` that `PATH` (and the usual places of administration tools) does not have.
+/// Those of `tools` that are in no directory of `PATH`.
 pub fn missing<'a>(tools: &[&'a str]) -> Vec<&'a str> {
     let path = std::env::var("PATH").unwrap_or_default();
     let found = |tool: &str| path.split(':').any(|dir| !dir.is_empty() && Path::new(dir).join(tool).exists());

@@ -17,6 +17,12 @@ loops() { # the loop devices of this state directory
     done 2>/dev/null
 }
 
+# A number that is free again may be somebody else's a moment later: asked last before every act on a device.
+mine() { # LOOP
+    read -r path <"/sys/block/$1/loop/backing_file" || return 1
+    case $path in */"$name"/*) ;; *) return 1 ;; esac
+} 2>/dev/null
+
 mounted() { # PID DEV: prints where the mount namespace of that process has it, as a path that we can open
     while read -r _ _ dev _ at _; do
         [ "$dev" = "$2" ] && echo "/proc/$1/root$at" && return 0
@@ -38,14 +44,14 @@ thaw() { # DEV LOOP
     fi
     found=
     for pid in $(holders "$1"); do
-        at=$(mounted "$pid" "$1") || continue
+        if ! at=$(mounted "$pid" "$1") || ! mine "$2"; then continue; fi
         found=1
         fsfreeze --unfreeze "$at" &
     done
     # A frozen superblock outlives its last mount; a new mount gets the same one, still frozen.
-    if [ -z "$found" ] && [ "$round" -gt 5 ]; then
-        ( mkdir -p "$state/rescue/$2" && mount "/dev/$2" "$state/rescue/$2" &&
-            fsfreeze --unfreeze "$state/rescue/$2"; umount "$state/rescue/$2" ) &
+    if [ -z "$found" ] && [ "$round" -gt 3 ] && mine "$2"; then
+        mkdir -p "$state/rescue/$2"
+        ( mount "/dev/$2" "$state/rescue/$2" && fsfreeze --unfreeze "$state/rescue/$2" ) &
     fi
 }
 
@@ -53,20 +59,22 @@ end() { # LOOP...: thaw all, kill who lives on them, let go of them
     for loop; do
         read -r dev <"/sys/block/$loop/dev" && thaw "$dev" "$loop"
     done
+    sleep 0.1 # a thaw needs its path, and so the process whose path it is, for a moment
     for loop; do
         read -r dev <"/sys/block/$loop/dev" || continue
-        for pid in $(holders "$dev"); do
+        pids=$(holders "$dev")
+        mine "$loop" || continue
+        for pid in $pids; do
             [ "$(readlink "/proc/$pid/ns/mnt")" = "$here" ] || kill -KILL "$pid"
         done
     done
-    [ "$round" -gt 1 ] || return 0 # a thaw needs its path for a moment
     for at in "$state"/guests/$guest/; do
         umount -R "$at"
     done
     for loop; do
         read -r dev <"/sys/block/$loop/dev" || continue
         while at=$(mounted $$ "$dev") && umount "$at"; do :; done
-        losetup --detach "/dev/$loop"
+        mine "$loop" && losetup --detach "/dev/$loop"
     done
 }
 
@@ -85,8 +93,8 @@ repeat() { # COMMAND that prints the loop devices to end; about 20 s at most
         [ "$round" -gt 200 ] && return 1
         # shellcheck disable=SC2086 # a list
         end $left 2>/dev/null
-        sleep 0.1
     done
+    return 0
 }
 
 clean() {
