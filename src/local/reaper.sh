@@ -55,6 +55,12 @@ thaw() { # DEV LOOP
     fi
 }
 
+strip() { # unmounts the trees of the guests to end
+    for at in "$state"/guests/$guest/; do
+        umount -R "$at"
+    done 2>/dev/null
+}
+
 end() { # LOOP...: thaw all, kill who lives on them, let go of them
     for loop; do
         read -r dev <"/sys/block/$loop/dev" && thaw "$dev" "$loop"
@@ -68,9 +74,7 @@ end() { # LOOP...: thaw all, kill who lives on them, let go of them
             [ "$(readlink "/proc/$pid/ns/mnt")" = "$here" ] || kill -KILL "$pid"
         done
     done
-    for at in "$state"/guests/$guest/; do
-        umount -R "$at"
-    done
+    strip
     for loop; do
         read -r dev <"/sys/block/$loop/dev" || continue
         while at=$(mounted $$ "$dev") && umount "$at"; do :; done
@@ -99,7 +103,9 @@ repeat() { # COMMAND that prints the loop devices to end; about 20 s at most
 
 clean() {
     guest='*'
-    repeat loops && rm -rf "$state"
+    repeat loops && strip
+    # Never below a mount: there may be the host's /sys.
+    ! grep -q " $state/" /proc/self/mountinfo && [ -z "$(loops)" ] && rm -rf "$state"
 }
 
 make_store() { # MIB
@@ -122,7 +128,9 @@ case $verb in
     guest)
         guest=$3
         # shellcheck disable=SC2046 # a list
-        repeat ours $(cat "$state/guests/$3.loops") && rm -rf "$state/guests/$3" "$state/guests/$3".*
+        repeat ours $(cat "$state/guests/$3.loops") && strip
+        ! [ -d "$state/guests/$3" ] || rmdir "$state/guests/$3" || exit
+        rm -f "$state/guests/$3".*
         ;;
     sweep) clean ;;
 esac
