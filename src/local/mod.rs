@@ -1,1 +1,7 @@
-//! (to come)
+//! The local cloud: a small, strict Alibaba Cloud on one machine.
+
+pub mod fc;
+pub mod server;
+pub mod sink;
+pub mod verify;
+pub mod world;
