@@ -111,12 +111,13 @@ pub struct Server {
 
 impl Server {
     /// Listens on `ip` at a free port (`port` 0) or at `port`. `names` go into the certificate besides localhost,
-    /// 127.0.0.1 and `*.aliyuncs.com`, e.g. the address that guests use.
+    /// 127.0.0.1 and the products' hosts, e.g. an address that guests use.
     ///
     /// # Errors
     /// The address cannot be bound, or keys cannot be made.
     pub async fn start(cloud: Cloud, ip: IpAddr, port: u16, names: &[String]) -> std::io::Result<Self> {
-        let (config, ca_pem) = tls::throw_away(names).map_err(std::io::Error::other)?;
+        let (config, ca_pem) =
+            tls::throw_away(&cloud.look(|world, _| world.regions()), names).map_err(std::io::Error::other)?;
         let listener = TcpListener::bind((ip, port)).await?;
         let address = listener.local_addr()?;
         let (mut tasks, function) = (JoinSet::new(), Functions::default());

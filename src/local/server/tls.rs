@@ -6,22 +6,14 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// What the certificate is good for, besides 127.0.0.1.
-const NAMES: [&str; 6] = [
-    "localhost",
-    "127.0.0.1",
-    "*.aliyuncs.com",
-    "*.cn-hangzhou.aliyuncs.com",
-    "*.fc.aliyuncs.com",
-    "local-cloud",
-];
-
-/// A server's TLS configuration and the CA, in PEM, that clients have to trust.
+/// A server's TLS configuration and the CA, in PEM, that clients have to trust: for loopback, for `*.aliyuncs.com`, for the
+/// products' hosts in `regions` and for `names`.
 ///
 /// # Errors
 /// Only where keys cannot be made.
 pub(super) fn throw_away(
-    extra_names: &[String],
+    regions: &[String],
+    names: &[String],
 ) -> Result<(Arc<ServerConfig>, String), Box<dyn std::error::Error + Send + Sync>> {
     let mut authority = CertificateParams::default();
     authority.distinguished_name.push(DnType::CommonName, "appsnap local cloud, throw-away CA");
@@ -29,9 +21,13 @@ pub(super) fn throw_away(
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
 
-    let names: Vec<String> =
-        NAMES.iter().map(|name| name.to_string()).chain(extra_names.iter().cloned()).collect();
-    let mut own = CertificateParams::new(names)?;
+    let mut all: Vec<String> = ["localhost", "127.0.0.1", "*.aliyuncs.com"].map(str::to_owned).into();
+    for region in regions {
+        all.push(format!("*.{region}.aliyuncs.com"));
+        all.push(format!("*.{region}.fc.aliyuncs.com"));
+    }
+    all.extend_from_slice(names);
+    let mut own = CertificateParams::new(all)?;
     own.distinguished_name.push(DnType::CommonName, "appsnap local cloud");
     own.use_authority_key_identifier_extension = true; // OpenSSL 3 in strict mode asks for it
     let key = KeyPair::generate()?;

@@ -1,6 +1,6 @@
 //! Who calls: access keys, RAM roles, STS sessions, and the proof of a request's signature.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -79,7 +79,8 @@ struct Key {
 pub(super) struct Identities {
     keys: BTreeMap<String, Key>,
     roles: BTreeMap<String, Role>,
-    nonces: BTreeMap<(String, String), Timestamp>,
+    nonces: BTreeSet<(String, String)>,
+    nonces_by_age: VecDeque<(Timestamp, (String, String))>,
 }
 
 impl World {
@@ -184,11 +185,18 @@ impl World {
             );
             return error(400, "SignatureDoesNotMatch", &why);
         }
-        self.identities.nonces.retain(|_, seen| now.duration_since(*seen) <= WINDOW + WINDOW);
-        if self.identities.nonces.insert((claim.access_key_id, claim.nonce), now).is_some() {
+        let (caller, nonce) = (key.principal.clone(), (claim.access_key_id, claim.nonce));
+        let Identities { nonces, nonces_by_age, .. } = &mut self.identities;
+        while nonces_by_age.front().is_some_and(|(seen, _)| now.duration_since(*seen) > WINDOW + WINDOW) {
+            if let Some((_, old)) = nonces_by_age.pop_front() {
+                nonces.remove(&old);
+            }
+        }
+        if !nonces.insert(nonce.clone()) {
             return error(400, "SignatureNonceUsed", "Specified signature nonce was used already.");
         }
-        Ok(key.principal.clone())
+        nonces_by_age.push_back((now, nonce));
+        Ok(caller)
     }
 
     pub(super) fn assume_role(&mut self, context: &Context, params: &mut Params) -> Result<Value, ApiError> {

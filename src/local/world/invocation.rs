@@ -158,10 +158,11 @@ impl World {
         let (size, token) = params.paging(50, None)?;
         params.finish()?;
         let mut found: Vec<Found> = Vec::new();
-        for (id, i) in &self.invocations {
+        let one = invoke.as_ref().map(|id| self.invocations.get_key_value(id));
+        let all = one.is_none().then(|| self.invocations.iter());
+        for (id, i) in one.flatten().into_iter().chain(all.into_iter().flatten()) {
             let hit = i.account_id == context.caller.account_id
                 && i.region_id == region
-                && invoke.as_ref().is_none_or(|wanted| wanted == id)
                 && command.as_ref().is_none_or(|wanted| *wanted == i.command_id)
                 && i.tags.match_filter(&tags);
             let may = |id: &str| context.caller.allows(action, &context.arn(&region, "instance", id));

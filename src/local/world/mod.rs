@@ -16,7 +16,7 @@ mod settings;
 mod snapshot;
 mod tag;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -114,6 +114,11 @@ impl World {
     /// Opens a region.
     pub fn add_region(&mut self, region_id: &str) {
         self.regions.insert(region_id.into());
+    }
+
+    /// The open regions.
+    pub fn regions(&self) -> Vec<String> {
+        self.regions.iter().cloned().collect()
     }
 
     /// Answers one call.
