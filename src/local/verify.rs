@@ -258,7 +258,7 @@ fn sha256_hex(bytes: &[u8]) -> String {
 fn hex_bytes(hex: &str) -> Option<Vec<u8>> {
     let hex = hex.as_bytes();
     let pair = |two: &[u8]| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok();
-    (hex.len() % 2 == 0).then(|| hex.chunks(2).map(pair).collect::<Option<Vec<u8>>>()).flatten()
+    hex.len().is_multiple_of(2).then(|| hex.chunks(2).map(pair).collect::<Option<Vec<u8>>>()).flatten()
 }
 
 #[cfg(test)]

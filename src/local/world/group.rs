@@ -91,11 +91,12 @@ impl World {
                 return Err(ApiError::not_found("DiskId", id));
             }
         }
-        let chosen = |d: &&Disk| match disk_ids.is_empty() {
-            true => d.instance_id == instance_id && !excluded.contains(&d.id),
-            false => disk_ids.contains(&d.id),
+        let disks: Vec<Disk> = if disk_ids.is_empty() {
+            let chosen = |d: &&Disk| d.instance_id == instance_id && !excluded.contains(&d.id);
+            self.disks.values().filter(chosen).cloned().collect()
+        } else {
+            disk_ids.iter().filter_map(|id| self.disks.get(id)).cloned().collect()
         };
-        let disks: Vec<Disk> = self.disks.values().filter(chosen).cloned().collect();
         self.check_disks(&disks)?;
         let id = self.dice.id("ssg");
         let visible_at = self.later(context.now, self.settings.visible_after.as_millis() as u64);
@@ -226,11 +227,11 @@ impl World {
             ));
         }
         let wanted = |(id, g): &(&String, &Group)| {
-            g.account_id == context.caller.account_id
+            (ids.is_empty() || ids.contains(id)) // the sharpest test first: there may be thousands
+                && instance.as_ref().is_none_or(|wanted| g.instance_id.as_ref() == Some(wanted))
+                && g.account_id == context.caller.account_id
                 && g.region_id == region
                 && self.shows(context.now, id)
-                && (ids.is_empty() || ids.contains(id))
-                && instance.as_ref().is_none_or(|wanted| g.instance_id.as_ref() == Some(wanted))
                 && name.as_ref().is_none_or(|wanted| *wanted == g.name)
                 && (states.is_empty() || states.iter().any(|state| state == self.group_status(g)))
                 && g.tags.match_filter(&tags)

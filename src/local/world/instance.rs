@@ -146,9 +146,9 @@ impl World {
         let (size, token) = params.paging(100, Some(10))?;
         params.finish()?;
         let wanted = |i: &&Instance| {
-            i.account_id == context.caller.account_id
+            ids.as_ref().is_none_or(|ids| ids.contains(&i.id)) // the sharpest test first: there may be thousands
+                && i.account_id == context.caller.account_id
                 && i.region_id == region
-                && ids.as_ref().is_none_or(|ids| ids.contains(&i.id))
                 && status.as_ref().is_none_or(|status| *status == i.status)
                 && zone.as_ref().is_none_or(|zone| *zone == i.zone_id)
                 && i.tags.match_filter(&tags)
@@ -180,10 +180,10 @@ impl World {
         let (size, token) = params.paging(500, Some(10))?;
         params.finish()?;
         let wanted = |d: &&Disk| {
-            d.account_id == context.caller.account_id
-                && d.region_id == region
-                && ids.as_ref().is_none_or(|ids| ids.contains(&d.id))
+            ids.as_ref().is_none_or(|ids| ids.contains(&d.id)) // the sharpest test first: there may be thousands
                 && instance.as_ref().is_none_or(|id| d.instance_id.as_ref() == Some(id))
+                && d.account_id == context.caller.account_id
+                && d.region_id == region
                 && category.as_ref().is_none_or(|category| *category == d.category)
                 && kind.as_ref().is_none_or(|kind| *kind == d.kind)
                 && status.as_ref().is_none_or(|status| *status == d.status)
@@ -216,9 +216,9 @@ impl World {
             self.own_instance(context, &region, id)?;
         }
         let wanted = |i: &&Instance| {
-            i.account_id == context.caller.account_id
+            (ids.is_empty() || ids.contains(&i.id))
+                && i.account_id == context.caller.account_id
                 && i.region_id == region
-                && (ids.is_empty() || ids.contains(&i.id))
                 && os.as_ref().is_none_or(|os| *os == i.os_type)
                 && context
                     .caller

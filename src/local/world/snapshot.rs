@@ -119,11 +119,11 @@ impl World {
         let (size, token) = params.paging(100, None)?;
         params.finish()?;
         let wanted = |(id, s): &(&String, &Snapshot)| {
-            s.account_id == context.caller.account_id
+            ids.as_ref().is_none_or(|ids| ids.contains(id)) // the sharpest test first: there may be thousands
+                && s.account_id == context.caller.account_id
                 && s.region_id == region
                 && kind.as_deref() != Some("auto")
                 && self.shows(context.now, &s.group_id)
-                && ids.as_ref().is_none_or(|ids| ids.contains(id))
                 && instance.as_ref().is_none_or(|wanted| s.instance_id.as_ref() == Some(wanted))
                 && disk.as_ref().is_none_or(|wanted| *wanted == s.disk_id)
                 && name.as_ref().is_none_or(|wanted| *wanted == s.name)
