@@ -56,9 +56,8 @@ async fn play(cloud: Cloud, mut effects: mpsc::UnboundedReceiver<Effect>) {
         match effect {
             Effect::RunCommand(task) => {
                 assert!(String::from_utf8(task.content).unwrap().contains("ünï * ~ + %"));
-                let output = CommandNews::Output("ran ünï".into());
-                for news in [CommandNews::Started, output, CommandNews::Finished { exit_code: 0, dropped: 0 }]
-                {
+                let finished = CommandNews::Finished { exit_code: 0, output: "ran ünï".into(), dropped: 0 };
+                for news in [CommandNews::Started, finished] {
                     let (invoke_id, instance_id) = (task.invoke_id.clone(), task.instance_id.clone());
                     cloud.report(Happening::Command { invoke_id, instance_id, news });
                 }

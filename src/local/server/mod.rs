@@ -161,8 +161,12 @@ async fn connection(stream: TcpStream, tls: TlsAcceptor, cloud: Cloud, function:
     let service = service_fn(|request| answer(request, cloud.clone(), function.clone()));
     let mut http = hyper::server::conn::http1::Builder::new();
     // A request may stay parked for minutes: the guest opens its connection before the freeze.
-    let _ =
-        http.keep_alive(true).header_read_timeout(None).serve_connection(TokioIo::new(stream), service).await;
+    let _ = http
+        .keep_alive(true)
+        .title_case_headers(true)
+        .header_read_timeout(None)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
 }
 
 /// Fails where the connection has to be closed without an answer.

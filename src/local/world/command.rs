@@ -13,8 +13,8 @@ use super::reply::ApiError;
 use super::tag::Tags;
 use super::{CommandNews, Context, Effect, Timer, World, seconds};
 
-/// Output that the cloud keeps, in bytes.
-const OUTPUT_LIMIT: usize = 24 * 1024;
+/// CommandContent in base64, in bytes.
+const CONTENT_LIMIT: usize = 24 * 1024;
 
 /// What an agent is asked to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl World {
         } else {
             text.into_bytes()
         };
-        if content.len().div_ceil(3) * 4 > OUTPUT_LIMIT {
+        if content.len().div_ceil(3) * 4 > CONTENT_LIMIT {
             return Err(ApiError::new(
                 400,
                 "CmdContent.ExceedLimit",
@@ -204,14 +204,10 @@ impl World {
                 self.arm(late, Timer::ResultOverdue(invoke_id.into(), instance_id.into()));
                 return;
             }
-            CommandNews::Output(bytes) => {
-                let room = OUTPUT_LIMIT - run.output.len().min(OUTPUT_LIMIT);
-                run.dropped += bytes.len().saturating_sub(room) as u64;
-                run.output.extend(bytes.into_iter().take(room));
-                return;
-            }
-            CommandNews::Finished { exit_code, dropped } => {
-                (run.exit_code, run.dropped) = (Some(exit_code), run.dropped + dropped);
+            CommandNews::Output(bytes) => return run.keep(&bytes),
+            CommandNews::Finished { exit_code, output, dropped } => {
+                run.replace(&output, dropped);
+                run.exit_code = Some(exit_code);
                 (run.status, run.error_code) = if exit_code == 0 {
                     ("Success", String::new())
                 } else {
@@ -219,7 +215,10 @@ impl World {
                 };
                 run.finished = Some(now);
             }
-            CommandNews::TimedOut => run.time_out(now, timeout),
+            CommandNews::TimedOut { output, dropped } => {
+                run.replace(&output, dropped);
+                run.time_out(now, timeout);
+            }
             CommandNews::Stopped => (run.status, run.stopped) = ("Terminated", Some(now)),
             CommandNews::Refused(code) => {
                 let invalid = ["DirectoryNotExists", "AccountNotExists", "CommandNotApplicable"]

@@ -83,17 +83,24 @@ pub enum Happening {
 pub enum CommandNews {
     /// It was taken up.
     Started,
-    /// More of its output.
+    /// More of its output, while it runs.
     Output(Vec<u8>),
     /// It ended by itself; a signal counts as -1.
     Finished {
         /// Its exit code.
         exit_code: i64,
+        /// All that is kept of its output: takes the place of what was told before.
+        output: Vec<u8>,
         /// Bytes of output that the agent threw away.
         dropped: u64,
     },
     /// The agent gave up waiting.
-    TimedOut,
+    TimedOut {
+        /// All that is kept of its output.
+        output: Vec<u8>,
+        /// Bytes of output that the agent threw away.
+        dropped: u64,
+    },
     /// The agent says that it stopped it (which does not mean that it is dead).
     Stopped,
     /// The agent could not run it: the vendor's ErrorCode, e.g. `DirectoryNotExists`.

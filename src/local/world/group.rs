@@ -20,6 +20,7 @@ pub(super) struct Group {
     name: String,
     description: String,
     instance_id: Option<String>,
+    resource_group_id: String,
     created: Timestamp,
     visible_at: Timestamp,
     tags: Tags,
@@ -47,6 +48,7 @@ impl World {
         let excluded = params.list("ExcludeDiskId", 128)?;
         let name = params.optional("Name").unwrap_or_default();
         let description = params.text("Description", 2..=256)?.unwrap_or_default();
+        let resource_group_id = params.optional("ResourceGroupId").unwrap_or_default();
         let tags = params.tags()?;
         params.boolean("InstantAccess")?; // a no-op of the real one too
         params.number("InstantAccessRetentionDays")?;
@@ -130,6 +132,7 @@ impl World {
             name,
             description,
             instance_id: disks[0].instance_id.clone().filter(|_| one),
+            resource_group_id,
             created: context.now,
             visible_at,
             tags,
@@ -250,7 +253,7 @@ impl World {
             })).collect();
             let mut shown = json!({
                 "SnapshotGroupId": id, "Name": g.name, "Description": g.description, "CreationTime": seconds(g.created),
-                "Status": self.group_status(g), "ResourceGroupId": "", "Tags": g.tags.shown_in_groups(), "Snapshots": { "Snapshot": members },
+                "Status": self.group_status(g), "ResourceGroupId": g.resource_group_id, "Tags": g.tags.shown_in_groups(), "Snapshots": { "Snapshot": members },
             });
             if let Some(instance) = &g.instance_id {
                 shown["InstanceId"] = instance.as_str().into();

@@ -14,6 +14,9 @@ use super::reply::{ApiError, page};
 use super::tag::Tags;
 use super::{Context, World, seconds};
 
+/// Output that the cloud keeps, in bytes.
+const OUTPUT_LIMIT: usize = 24 * 1024;
+
 #[derive(Debug)]
 pub(super) struct Invocation {
     pub(super) command_id: String,
@@ -205,6 +208,20 @@ impl World {
 type Found<'a> = (&'a String, &'a Invocation, Vec<(&'a String, &'a Run)>);
 
 impl Run {
+    /// Appends output as far as there is room.
+    pub(super) fn keep(&mut self, bytes: &[u8]) {
+        let room = (OUTPUT_LIMIT - self.output.len()).min(bytes.len());
+        self.output.extend_from_slice(&bytes[..room]);
+        self.dropped += (bytes.len() - room) as u64;
+    }
+
+    /// Takes what an agent sends at the end in place of what it sent before.
+    pub(super) fn replace(&mut self, output: &[u8], dropped: u64) {
+        self.output.clear();
+        self.dropped = dropped;
+        self.keep(output);
+    }
+
     pub(super) fn time_out(&mut self, now: Timestamp, timeout: Duration) {
         self.status = "Timeout";
         self.error_code = "ExecutionTimeout".into();

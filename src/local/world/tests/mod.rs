@@ -160,12 +160,12 @@ fn a_command_lives_from_pending_to_its_end() {
     );
     assert_eq!(lab.result(&id)["InvocationStatus"], "Pending");
     lab.news(&id, CommandNews::Started);
-    lab.news(&id, CommandNews::Output(vec![b'x'; 30_000]));
+    lab.news(&id, CommandNews::Output(b"so far".to_vec()));
     assert_eq!(
         (&lab.result(&id)["InvocationStatus"], &lab.result(&id)["Output"]),
         (&json!("Running"), &json!(""))
     );
-    lab.news(&id, CommandNews::Finished { exit_code: 3, dropped: 10 });
+    lab.news(&id, CommandNews::Finished { exit_code: 3, output: vec![b'x'; 30_000], dropped: 10 });
     let result = lab.result(&id);
     assert_eq!(
         (&result["InvocationStatus"], &result["ErrorCode"]),
@@ -175,6 +175,9 @@ fn a_command_lives_from_pending_to_its_end() {
         (result["ExitCode"].as_i64(), result["Dropped"].as_u64()),
         (Some(3), Some(30_000 - 24 * 1024 + 10))
     );
+    assert_eq!(result["Output"].as_str().unwrap(), "x".repeat(24 * 1024));
+    lab.news(&id, CommandNews::Finished { exit_code: 0, output: vec![], dropped: 0 });
+    assert_eq!(lab.result(&id)["InvocationStatus"], "Failed", "an end is an end");
     let found = lab.ok("DescribeInvocations", &[("Tag.1.Key", "run"), ("Tag.1.Value", "r1")]);
     assert_eq!(found["Invocations"]["Invocation"][0]["InvocationStatus"], "Failed");
     let found = lab.ok("DescribeInvocations", &[("Tag.1.Key", "run"), ("Tag.1.Value", "r2")]);
