@@ -190,9 +190,10 @@ async fn answer(
         Delivery::Hang => std::future::pending().await,
         Delivery::Drop => return Err(std::io::Error::other("a fault on demand: no answer")),
     }
-    let headers =
-        [("x-acs-request-id".to_owned(), reply.body["RequestId"].as_str().unwrap_or_default().to_owned())];
-    Ok(respond(reply.status, &headers, reply.body.to_string().into(), &cloud))
+    let (kind, text) = reply.rendered();
+    let request_id = reply.body["RequestId"].as_str().unwrap_or_default().to_owned();
+    let headers = [("content-type".to_owned(), kind.to_owned()), ("x-acs-request-id".to_owned(), request_id)];
+    Ok(respond(reply.status, &headers, text.into(), &cloud))
 }
 
 async fn receive(request: hyper::Request<Incoming>) -> Result<Call, u16> {

@@ -73,6 +73,7 @@ async fn only_its_own_ca_vouches_for_it_and_a_parked_connection_stays_open() {
         let (status, headers, body) = wire.send(&mut http, call).await.unwrap();
         assert!(status == 200 && body.contains("cn-hangzhou") && headers["date"].ends_with("GMT"), "{body}");
         assert!(body.contains(&headers["x-acs-request-id"]));
+        assert!(body.starts_with("<?xml"), "nobody asked for JSON: {body}");
     }
 }
 

@@ -67,7 +67,7 @@ pub struct World {
     invocations: BTreeMap<String, invocation::Invocation>,
     tokens: BTreeMap<(String, String, String), Remembered>,
     calls: BTreeMap<String, u64>,
-    minutes: BTreeMap<(String, String), (i64, u32)>,
+    minutes: BTreeMap<(String, String, String), (i64, u32)>,
     timers: BTreeMap<(Timestamp, u64), Timer>,
     order: u64,
     effects: Vec<Effect>,
@@ -131,6 +131,10 @@ impl World {
             call.header(header).or_else(found).unwrap_or_default()
         };
         let (action, version) = (common("x-acs-action", "Action"), common("x-acs-version", "Version"));
+        let json = match common("", "Format") {
+            format if format.is_empty() => common("accept", "").contains("application/json"),
+            format => format.eq_ignore_ascii_case("json"),
+        };
         let request_id = self.dice.uuid();
         let host = call.header("host").unwrap_or_default();
         let reply = |result| Reply::new(result, &request_id, &host);
@@ -154,6 +158,10 @@ impl World {
                 answer.delivery = Delivery::After(self.settings.create_delay);
             }
             _ => {}
+        }
+        if !json {
+            answer.xml_root =
+                Some(if answer.status == 200 { format!("{action}Response") } else { "Error".into() });
         }
         (answer, std::mem::take(&mut self.effects))
     }
@@ -271,7 +279,8 @@ impl World {
         }
         let caller = self.authenticate(now, call)?;
         let context = Context { now, caller };
-        self.throttle(&context, action)?;
+        let region = pairs.iter().find(|(name, _)| name == "RegionId").map(|(_, value)| value.clone());
+        self.throttle(&context, action, region.unwrap_or_default())?;
         let mut params = Params::new(pairs)?;
         let idempotent = ["RunCommand", "CreateSnapshotGroup", "CreateDisk"].contains(&action);
         let parameters = params.fingerprint();
@@ -302,10 +311,11 @@ impl World {
         Ok(answer)
     }
 
-    fn throttle(&mut self, context: &Context, action: &str) -> Result<(), ApiError> {
+    fn throttle(&mut self, context: &Context, action: &str, region: String) -> Result<(), ApiError> {
         let Some(limit) = self.settings.limits.get(action) else { return Ok(()) };
         let minute = context.now.as_second() / 60;
-        let used = self.minutes.entry((context.caller.account_id.clone(), action.into())).or_default();
+        let used =
+            self.minutes.entry((context.caller.account_id.clone(), region, action.into())).or_default();
         if used.0 != minute {
             *used = (minute, 0);
         }

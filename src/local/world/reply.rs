@@ -58,8 +58,10 @@ pub enum Delivery {
 pub struct Reply {
     /// HTTP status.
     pub status: u16,
-    /// JSON body, `RequestId` included.
+    /// The body, `RequestId` included.
     pub body: Value,
+    /// The root element where the caller did not ask for JSON: the gateway's default is XML.
+    pub xml_root: Option<String>,
     /// When and whether it arrives.
     pub delivery: Delivery,
 }
@@ -80,13 +82,41 @@ impl Reply {
                 }),
             ),
         };
-        Self { status, body, delivery: Delivery::Now }
+        Self { status, body, xml_root: None, delivery: Delivery::Now }
+    }
+
+    /// Content type and text of the body as it goes over the wire.
+    pub fn rendered(&self) -> (&'static str, String) {
+        match &self.xml_root {
+            None => ("application/json;charset=utf-8", self.body.to_string()),
+            Some(root) => {
+                let mut text = String::from("<?xml version='1.0' encoding='UTF-8'?>");
+                write_xml(&mut text, root, &self.body);
+                ("text/xml;charset=utf-8", text)
+            }
+        }
     }
 
     /// `Code` of an error.
     pub fn code(&self) -> Option<&str> {
         self.body["Code"].as_str()
     }
+}
+
+fn write_xml(out: &mut String, name: &str, value: &Value) {
+    if let Value::Array(items) = value {
+        return items.iter().for_each(|item| write_xml(out, name, item));
+    }
+    out.push_str(&format!("<{name}>"));
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| write_xml(out, name, value)),
+        Value::String(text) => {
+            out.push_str(&text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"))
+        }
+        Value::Null => {}
+        other => out.push_str(&other.to_string()),
+    }
+    out.push_str(&format!("</{name}>"));
 }
 
 /// Cuts one page out of a list and names the token of the next (`""` at the end).
@@ -127,6 +157,17 @@ mod tests {
         }
         assert_eq!(seen, (0..25).collect::<Vec<_>>());
         assert_eq!(page(vec![1], 10, Some("made-up")).unwrap_err().code, "InvalidParameter.NextToken");
+    }
+
+    #[test]
+    fn who_does_not_ask_for_json_gets_xml() {
+        let body = json!({ "Regions": { "Region": [ { "RegionId": "a" }, { "RegionId": "b&c", "N": 1 } ] } });
+        let mut reply = Reply::new(Ok(body), "R", "h");
+        assert!(reply.rendered().1.starts_with('{'));
+        reply.xml_root = Some("DescribeRegionsResponse".into());
+        let wanted = "<?xml version='1.0' encoding='UTF-8'?><DescribeRegionsResponse><Regions><Region><RegionId>a</RegionId></Region>\
+                      <Region><RegionId>b&amp;c</RegionId><N>1</N></Region></Regions><RequestId>R</RequestId></DescribeRegionsResponse>";
+        assert_eq!(reply.rendered(), ("text/xml;charset=utf-8", wanted.to_owned()));
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub struct Settings {
     pub tags_reach_members: bool,
     /// Disks and GiB in a group: 16 and 32 TiB in most regions.
     pub group_limit: (usize, u64),
-    /// Calls per minute by action; the next is `Throttling.User` until the minute is over.
+    /// Calls per minute, account and region by action; the next is `Throttling.User` until the minute is over.
     pub limits: BTreeMap<String, u32>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
