@@ -107,6 +107,7 @@ impl World {
         context: &Context,
         params: &mut Params,
     ) -> Result<Value, ApiError> {
+        params.optional("RegionId"); // the vendor's older SDKs send it with every call
         params.optional("AcceptLanguage");
         params.optional("ResourceType");
         params.optional("InstanceChargeType");
