@@ -10,6 +10,7 @@ pub mod verify;
 pub mod world;
 
 pub mod agent;
+pub mod cloud;
 pub mod guest;
 pub mod host;
 pub mod inspect;
