@@ -83,7 +83,7 @@ impl Claim {
     /// Reads the signature's parts out of a request.
     ///
     /// # Errors
-    /// `MissingParameter`-like codes where a part is absent; `IncompleteSignature` where a header that has to
+    /// `MissingParameter` where a part is absent; `IncompleteSignature` where a header that has to
     /// be signed is not.
     pub fn read(request: &Received) -> Result<Self, Unsigned> {
         match request.header("authorization") {

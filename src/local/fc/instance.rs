@@ -1,5 +1,6 @@
 //! One running copy of `bootstrap`: its process group, its port, its log.
 
+use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,19 +28,34 @@ struct Log {
     grew: Notify,
 }
 
-pub(super) struct Instance {
-    child: Child,
-    group: Pid,
-    http: SendRequest<Full<Bytes>>,
-    log: Arc<Log>,
+/// The ids of all processes that run, leaders of their groups.
+pub(super) type Pids = Arc<Mutex<BTreeSet<u32>>>;
+
+/// A process group that is killed when dropped, stopped processes too: nothing is left behind.
+struct Group {
+    leader: Pid,
+    pids: Pids,
 }
 
-/// Kills the whole group, stopped processes too: nothing is left behind.
-impl Drop for Instance {
-    fn drop(&mut self) {
-        // ESRCH: it is gone already.
-        let _ = kill_process_group(self.group, Signal::KILL);
+impl Group {
+    fn signal(&self, signal: Signal) {
+        // ESRCH: it is gone; the next request will say so.
+        let _ = kill_process_group(self.leader, signal);
     }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+        lock(&self.pids).remove(&(self.leader.as_raw_pid() as u32));
+    }
+}
+
+pub(super) struct Instance {
+    child: Child,
+    group: Group,
+    http: SendRequest<Full<Bytes>>,
+    log: Arc<Log>,
 }
 
 impl Instance {
@@ -48,6 +64,7 @@ impl Instance {
         function: &Function,
         clock: &Clock,
         session: Option<&Session>,
+        pids: &Pids,
     ) -> Result<Self, String> {
         let free = TcpListener::bind("127.0.0.1:0").await.and_then(|listener| listener.local_addr());
         let port = free.map_err(|error| format!("no free port: {error}"))?.port();
@@ -60,7 +77,10 @@ impl Instance {
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| format!("cannot start {}: {error}", function.bootstrap.display()))?;
-        let group = child.id().and_then(|pid| Pid::from_raw(pid as i32)).ok_or("the process has no id")?;
+        let pid = child.id().ok_or("the process has no id")?;
+        let leader = Pid::from_raw(pid as i32).ok_or("the process has no id")?;
+        lock(pids).insert(pid);
+        let group = Group { leader, pids: pids.clone() };
         let log = Arc::new(Log::default());
         if let Some(out) = child.stdout.take() {
             tokio::spawn(pump(out, log.clone()));
@@ -71,15 +91,16 @@ impl Instance {
         match open(&mut child, clock, port, function.start_limit).await {
             Ok(http) => Ok(Self { child, group, http, log }),
             Err(why) => {
-                let _ = kill_process_group(group, Signal::KILL); // ESRCH: it died by itself
+                group.signal(Signal::KILL);
                 let _ = child.wait().await; // reaped
                 Err(format!("{why}; its last lines: {}", lock(&log.lines).join(" | ")))
             }
         }
     }
 
-    pub(super) fn pid(&self) -> u32 {
-        self.child.id().unwrap_or_default()
+    /// Whether the process is still there.
+    pub(super) fn alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None)) && !self.http.is_closed()
     }
 
     pub(super) async fn initialize(
@@ -93,7 +114,7 @@ impl Instance {
         let request = post("/initialize", function, call)?;
         let done = limited(clock, Duration::from_secs(300), self.send(request)).await?;
         let (status, _, body) = done.map_err(|error| format!("initializer: {error}"))?;
-        self.signal(Signal::STOP);
+        self.group.signal(Signal::STOP);
         if (200..300).contains(&status) {
             Ok(())
         } else {
@@ -108,7 +129,7 @@ impl Instance {
         clock: &Clock,
         call: Request<'_>,
     ) -> (Outcome, bool) {
-        self.signal(Signal::CONT);
+        self.group.signal(Signal::CONT);
         let (id, begun) = (call.id.to_owned(), clock.now());
         let request = match post("/invoke", function, call) {
             Ok(request) => request,
@@ -117,7 +138,7 @@ impl Instance {
         let failed = |message| Outcome::error(&id, "UnhandledInvocationError", message);
         let (mut outcome, usable) = match limited(clock, function.timeout, self.send(request)).await {
             Err(_) => {
-                self.signal(Signal::KILL);
+                self.group.signal(Signal::KILL);
                 let seconds = function.timeout.as_secs_f64();
                 (failed(format!("Function timed out after {seconds} seconds, requestId: {id}")), false)
             }
@@ -137,13 +158,13 @@ impl Instance {
             }
         };
         outcome.log = self.log_of(clock, &id).await;
-        self.signal(Signal::STOP);
+        self.group.signal(Signal::STOP);
         (outcome, usable)
     }
 
-    /// PreStop where there is one, then SIGTERM, a moment, SIGKILL by [`Drop`].
+    /// PreStop where there is one, then SIGTERM, a moment, SIGKILL by dropping.
     pub(super) async fn stop(mut self, clock: &Clock, pre_stop: bool) {
-        self.signal(Signal::CONT);
+        self.group.signal(Signal::CONT);
         if pre_stop
             && let Ok(request) =
                 hyper::Request::get("/pre-stop").header("host", "127.0.0.1").body(Full::default())
@@ -151,13 +172,8 @@ impl Instance {
             // Its failure does not keep the platform from stopping.
             let _ = limited(clock, Duration::from_secs(3), self.send(request)).await;
         }
-        self.signal(Signal::TERM);
+        self.group.signal(Signal::TERM);
         let _ = limited(clock, Duration::from_secs(2), self.child.wait()).await;
-    }
-
-    fn signal(&self, signal: Signal) {
-        // ESRCH: it is gone; the next request will say so.
-        let _ = kill_process_group(self.group, signal);
     }
 
     async fn send(

@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use self::instance::Instance;
+use self::instance::{Instance, Pids};
 use super::server::Cloud;
 use super::world::Session;
 use crate::clock::Clock;
@@ -119,6 +119,7 @@ struct State {
     cloud: Cloud,
     clock: Clock,
     idle: Mutex<Vec<Instance>>,
+    pids: Pids,
     busy: Mutex<usize>,
     tasks: Mutex<BTreeSet<String>>,
     queue: tokio::sync::Mutex<JoinSet<Outcome>>,
@@ -132,6 +133,7 @@ impl Fc {
             cloud,
             clock,
             idle: Mutex::default(),
+            pids: Pids::default(),
             busy: Mutex::default(),
             tasks: Mutex::default(),
             queue: Default::default(),
@@ -180,9 +182,9 @@ impl Fc {
         outcomes
     }
 
-    /// Process ids of the instances that wait (stopped) for a request; each leads its process group.
-    pub fn idle_pids(&self) -> Vec<u32> {
-        lock(&self.0.idle).iter().map(Instance::pid).collect()
+    /// Process ids of all instances, busy or stopped; each leads its process group.
+    pub fn pids(&self) -> Vec<u32> {
+        lock(&self.0.pids).iter().copied().collect()
     }
 
     /// Ends all idle instances as the platform does: PreStop, then SIGTERM, then SIGKILL.
@@ -198,7 +200,8 @@ impl Fc {
             return Outcome::error(id, "ResourceThrottled", "Reach the maximum number of instances.".into());
         };
         let session = self.session();
-        let warm = lock(&self.0.idle).pop();
+        let warm =
+            std::iter::from_fn(|| lock(&self.0.idle).pop()).find_map(|mut one| one.alive().then_some(one));
         let mut instance = match warm {
             Some(instance) => instance,
             None => match self.start(session.as_ref()).await {
@@ -218,7 +221,8 @@ impl Fc {
     async fn start(&self, session: Option<&Session>) -> Result<Instance, Outcome> {
         let (function, clock) = (&self.0.function, &self.0.clock);
         let not_started = |why: String| Outcome::error("", "FunctionNotStarted", why);
-        let mut instance = Instance::start(function, clock, session).await.map_err(not_started)?;
+        let mut instance =
+            Instance::start(function, clock, session, &self.0.pids).await.map_err(not_started)?;
         if function.initialize {
             let id = self.request_id();
             let initialized = instance.initialize(function, clock, session, &id).await;

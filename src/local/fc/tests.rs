@@ -147,12 +147,12 @@ async fn between_requests_the_process_is_stopped_and_stopping_leaves_nothing() {
     let clock = Clock::system();
     let ticks = |text: (String, _)| text.0.parse::<u32>().unwrap();
     let before = ticks(stage.ask("ticks").await);
-    let pids = stage.fc.idle_pids();
+    let pids = stage.fc.pids();
     clock.sleep(Duration::from_millis(500)).await;
     assert_eq!((pids.len(), state_of(pids[0])), (1, Some('T')));
     let after = ticks(stage.ask("ticks").await);
     assert!(after - before < 25, "{before} to {after}: it ran between the requests");
-    assert_eq!(stage.fc.idle_pids(), pids, "the same instance served both");
+    assert_eq!(stage.fc.pids(), pids, "the same instance served both");
     stage.fc.stop().await;
     assert_eq!(std::fs::read_to_string(stage.dir.join("mark")).unwrap(), "pre-stop");
     assert_eq!(state_of(pids[0]), None);
@@ -168,9 +168,17 @@ async fn timeouts_and_deaths_are_answered_and_the_next_call_gets_a_new_instance(
     );
     let (body, kind) = stage.ask("sleep").await;
     assert!(body.contains("timed out after 2 seconds") && kind == Some("UnhandledInvocationError"), "{body}");
-    assert_eq!(stage.fc.idle_pids().len(), 0);
+    assert_eq!(stage.fc.pids().len(), 0);
     assert_eq!(stage.ask("ticks").await.1, None);
-    let pid = stage.fc.idle_pids()[0];
+    let killed = rustix::process::Pid::from_raw(stage.fc.pids()[0] as i32).unwrap();
+    rustix::process::kill_process(killed, rustix::process::Signal::KILL).unwrap();
+    let threads =
+        || std::fs::read_dir(format!("/proc/{}/task", killed.as_raw_pid())).map_or(0, Iterator::count);
+    while threads() > 1 || !matches!(state_of(killed.as_raw_pid() as u32), None | Some('Z')) {
+        Clock::system().sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(stage.ask("ticks").await.1, None, "one that died while idle is not used");
+    let pid = stage.fc.pids()[0];
     drop(stage);
     for _ in 0..100 {
         if matches!(state_of(pid), None | Some('Z')) {

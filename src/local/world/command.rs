@@ -43,7 +43,7 @@ pub struct Task {
 
 /// `wait` later.
 pub(super) fn after(at: Timestamp, wait: Duration) -> Timestamp {
-    at + SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX)
+    at.checked_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX)
 }
 
 impl World {

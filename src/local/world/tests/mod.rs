@@ -202,6 +202,10 @@ fn lost_commands_end_by_the_clouds_own_clock() {
         (&result["ErrorCode"], &result["FinishedTime"]),
         (&json!("ExecutionTimeout"), &json!("2026-11-22T03:01:00Z"))
     );
+    let endless = [&RUN[..], &[("Timeout", "18446744073709551615")]].concat();
+    let endless = lab.ok("RunCommand", &endless)["InvokeId"].as_str().unwrap().to_owned();
+    lab.news(&endless, CommandNews::Started);
+    assert_eq!(lab.result(&endless)["InvocationStatus"], "Running");
     let stopped = lab.ok("RunCommand", &RUN)["InvokeId"].as_str().unwrap().to_owned();
     let (_, effects) = lab.call("StopInvocation", &[("InvokeId", &stopped)]);
     assert!(matches!(&effects[..], [Effect::StopCommand { .. }]));
