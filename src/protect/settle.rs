@@ -179,6 +179,7 @@ pub fn fill(task: &Task, unit: &mut Unit, told: &Told) {
             detail: step.detail.clone(),
         });
     }
+    unit.timeline.sort_by_key(|step| (step.start_ms, -step.end_ms));
 }
 
 /// Where a disk lived, for tags: mount point, type, UUID; at most 128 characters.

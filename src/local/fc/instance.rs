@@ -69,7 +69,9 @@ impl Instance {
         let free = TcpListener::bind("127.0.0.1:0").await.and_then(|listener| listener.local_addr());
         let port = free.map_err(|error| format!("no free port: {error}"))?.port();
         let id = format!("c-{}", &clock.nonce()[..24]);
-        let mut command = Command::new(&function.bootstrap);
+        // It dies with the platform, however that ends: a stopped process would otherwise stay for ever.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(&function.bootstrap);
         command.env_clear().envs(environment(function, session, port, &id)).envs(&function.env);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command
