@@ -150,6 +150,7 @@ async fn tick(args: &Args, clock: &Clock, cloud: &LocalCloud) -> Result<(Value, 
         mounted.unmount().await?;
         disks.push(json!({
             "diskId": id,
+            "tags": tags(clock, cloud, &report, id).await?,
             "filesystem": filesystem.name(),
             "snapshotCopy": { "clean": copy.clean, "evidence": copy.evidence },
             "plainCopy": { "clean": plain.clean, "evidence": plain.evidence },
@@ -202,6 +203,26 @@ async fn restore(
         "the disk {made}, made from {} of {INSTANCE}, did not become available",
         snapshot.snapshot_id
     )))
+}
+
+/// The tags that the cloud shows on the group's snapshot of `disk`.
+async fn tags(clock: &Clock, cloud: &LocalCloud, report: &Report, disk: &str) -> Result<Value, Failure> {
+    let ids: Vec<String> = report
+        .units
+        .iter()
+        .flat_map(|unit| &unit.snapshots)
+        .filter(|s| s.disk_id == disk)
+        .map(|s| s.snapshot_id.clone())
+        .collect();
+    let seen = ecs::describe_snapshots(&operator(clock, cloud)?, REGION, &ids)
+        .await
+        .map_err(|error| Failure::new(error.to_string()))?;
+    Ok(seen
+        .iter()
+        .flat_map(|snapshot| &snapshot.tags)
+        .map(|tag| (tag.key.clone(), json!(tag.value)))
+        .collect::<serde_json::Map<_, _>>()
+        .into())
 }
 
 /// A client with the operator's key of the local cloud.

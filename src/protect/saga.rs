@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::repeat::{self, Found};
-use super::settle::{fill, place, settle};
+use super::settle::{fill, place, settle, why};
 use super::{Outcome, Stop, Task, add_finding, blank, mark, session};
 use crate::acs::{Error, Pace, wait_until};
 use crate::api::assistant::{self, InvocationResult, InvocationStatus, RunCommand};
@@ -137,7 +137,7 @@ async fn act(
                 Told::read(&result.output).ok_or_else(|| silent(task, &invoke_id, &undelivered(&result)))?;
             if told.phase == "refused" || !told.reasons.is_empty() && result.exit_code == Some(20) {
                 fill(task, unit, &told);
-                unit.reasons = told.reasons.iter().map(|(code, _)| code.clone()).collect();
+                unit.reasons = why(Some(&told), &[]);
                 return Err(Stop::Refused);
             }
             progress.found = Some(told);

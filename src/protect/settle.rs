@@ -126,7 +126,7 @@ async fn confirm(task: &Task, attempt: &str, told: Option<&Told>) -> Result<Opti
 }
 
 /// Codes in the order told, each once; the label's own where the guest gave none.
-fn why(told: Option<&Told>, missing: &[label::Missing]) -> Vec<String> {
+pub fn why(told: Option<&Told>, missing: &[label::Missing]) -> Vec<String> {
     let mut codes: Vec<String> =
         told.iter().flat_map(|told| &told.reasons).map(|(code, _)| code.clone()).collect();
     if codes.is_empty() {
@@ -154,7 +154,8 @@ pub fn fill(task: &Task, unit: &mut Unit, told: &Told) {
     unit.quiesced_ms = told.quiesced_micros.filter(|_| told.pre_exit.is_some()).map(ms);
     unit.api_ms = told.api_micros.map(ms);
     // Inside the window the shell reads the kernel's uptime, in steps of 10 ms; around it, `date` where it is fine.
-    unit.precision_ms = Some(if told.fine_clock { 1.0 } else { 10.0 });
+    let coarse = unit.api_ms.is_some() || !told.fine_clock;
+    unit.precision_ms = unit.api_ms.or(unit.quiesced_ms).map(|_| if coarse { 10.0 } else { 1.0 });
     unit.marks = told.marks.clone();
     unit.scripts = Scripts { pre: told.pre_script.1.clone(), post: told.post_script.1.clone() };
     unit.sequence = told.sequence.clone();
