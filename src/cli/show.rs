@@ -29,6 +29,9 @@ pub(super) fn demo(demo: &Value, report: &Report, seed: u64) -> String {
         let word = |copy: &str| if disk[copy]["clean"] == true { "clean" } else { "NOT clean" };
         let evidence = |copy: &str| disk[copy]["evidence"].as_str().unwrap_or_default().to_string();
         line(&mut out, format_args!("  {} ({})", text(&disk["diskId"]), text(&disk["filesystem"])));
+        let tags = disk["tags"].as_object().into_iter().flatten();
+        let tags: Vec<String> = tags.map(|(key, value)| format!("{key}={}", text(value))).collect();
+        line(&mut out, format_args!("    tags: {}", tags.join("  ")));
         line(
             &mut out,
             format_args!("    from the group: {:<9} {}", word("snapshotCopy"), evidence("snapshotCopy")),
