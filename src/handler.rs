@@ -7,14 +7,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::acs::{Client, Credentials, Endpoints, Identities, Settings, Transport, https_client};
 use crate::clock::Clock;
 use crate::event::{self, Action, Arrival, Kind, Trigger};
 use crate::policy::ids;
-use crate::report::{ErrorReport, Report, Status, Unit};
+use crate::report::{ErrorReport, NotificationReport, Report, Status, Unit};
 use crate::{api, notify};
+
+/// What is kept of an invocation's time for the report: a channel has 20 s.
+const FAREWELL: SignedDuration = SignedDuration::from_secs(25);
 
 /// What lives as long as the instance of the function.
 pub struct App {
@@ -171,7 +174,12 @@ impl App {
             Ok(channels) => {
                 report.notifications = notify::send(&report, &channels, &env, &self.http, &self.clock).await
             }
-            Err(error) => tracing::error!(%error, "APPSNAP_NOTIFY cannot be read"),
+            Err(error) => report.notifications.push(NotificationReport {
+                channel: "webhook".into(),
+                status: "failed".into(),
+                attempts: 0,
+                error: Some(format!("APPSNAP_NOTIFY: {error}")),
+            }),
         }
         tracing::info!(run = report.run, status = report.status.as_str(), "report");
         report

@@ -6,7 +6,7 @@ use appsnap::acs::Credentials;
 use appsnap::clock::Clock;
 use appsnap::fc;
 use appsnap::handler::{App, Invocation};
-use appsnap::report::{Report, Status};
+use appsnap::report::Report;
 use serde_json::{Value, json};
 
 #[tokio::main(flavor = "current_thread")]
@@ -50,12 +50,12 @@ fn answer(reports: Vec<Report>) -> Result<Value, fc::Failure> {
         let message =
             report.error.as_ref().or_else(|| report.units.iter().find_map(|unit| unit.error.as_ref()));
         let message = message.map(|error| format!("{}: {}", error.code, error.message));
-        let below = || {
-            format!(
-                "{}: {}",
-                Status::Failed.as_str(),
-                report.units.iter().flat_map(|unit| unit.reasons.clone()).collect::<Vec<_>>().join(", ")
-            )
+        let below = || match &report.repeats {
+            Some(run) => format!("{}: a repeat of {run}, which has failed", report.status.as_str()),
+            None => {
+                let reasons: Vec<_> = report.units.iter().flat_map(|unit| unit.reasons.clone()).collect();
+                format!("{}: {}", report.status.as_str(), reasons.join(", "))
+            }
         };
         fc::Failure::new("RunFailed", message.unwrap_or_else(below))
     });

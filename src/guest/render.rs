@@ -152,7 +152,8 @@ fn strip(source: &str) -> String {
 pub fn find(plan: &Plan) -> Result<Vec<u8>, RenderError> {
     let body = format!(
         "mkdir -p /run/appsnap && find /run/appsnap -mindepth 1 -maxdepth 1 -mtime +2 ! -name lock -exec rm -rf {{}} + 2>/dev/null\n\
-         mkdir -p $d || e 'state.space /run/appsnap cannot be written'\n\
+         [ -e $d/main ] && e 'busy this attempt has been run here already'\n\
+         rm -rf $d; mkdir -p $d || e 'state.space /run/appsnap cannot be written'\n\
          u '{}' >$d/sequence.sh && u '{}' >$d/data || e 'state.space /run has no room, or gzip and base64 are missing'\n\
          exec sh $d/sequence.sh find $d\n",
         pack(&base()),

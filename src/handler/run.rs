@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::{App, Invocation, Origin};
+use super::{App, FAREWELL, Invocation, Origin};
 use crate::acs::{Client, Role};
 use crate::api::fc::{Invoke, Mode, invoke_function};
 use crate::eligibility;
@@ -59,12 +59,17 @@ impl App {
             event: event.as_bytes(),
             mode: Mode::Async { task_id: Some(&task_id) },
         };
-        let report =
-            |status| self.report(origin, &request.policy, status, Vec::new(), None, client.api_calls());
+        let pending = || {
+            let calls = client.api_calls();
+            let mut report = self.report(origin, &request.policy, Status::Pending, Vec::new(), None, calls);
+            // There the task's id is the occurrence.
+            report.run = ids::run_id(&request.policy, &task_id);
+            report
+        };
         match invoke_function(&client, &invoke).await {
-            Ok(_) => Some(Ok(report(Status::Pending))),
+            Ok(_) => Some(Ok(pending())),
             // The task's id is taken: the event came twice.
-            Err(error) if error.status == Some(409) => Some(Ok(report(Status::Pending))),
+            Err(error) if error.status == Some(409) => Some(Ok(pending())),
             Err(error) => Some(Err(ErrorReport::from(&error))),
         }
     }
@@ -104,7 +109,7 @@ impl App {
             survey::survey(&client, &region_id, request).await.map_err(|error| ErrorReport::from(&error))?;
         let run = ids::run_id(&request.policy, &origin.occurrence);
         let mut at_work = JoinSet::new();
-        let count = found.len();
+        let mut started = std::collections::HashMap::new();
         for (index, surveyed) in found.into_iter().enumerate() {
             let task = Task {
                 client: client.clone(),
@@ -117,26 +122,22 @@ impl App {
                 instance_id: surveyed.instance_id.clone(),
                 disks: surveyed.disks.clone(),
                 started: origin.started,
-                deadline: invocation.deadline,
+                deadline: invocation.deadline - FAREWELL,
             };
-            at_work.spawn(async move { (index, one(task, surveyed).await) });
+            let unit = crate::protect::blank(&task);
+            let handle = at_work.spawn(async move { (index, one(task, surveyed).await) });
+            started.insert(handle.id(), (index, unit));
         }
         let mut outcomes: BTreeMap<usize, Outcome> = BTreeMap::new();
-        let mut broken = None;
         while let Some(done) = at_work.join_next().await {
             match done {
                 Ok((index, outcome)) => drop(outcomes.insert(index, outcome)),
+                // What breaks there is one unit's failure and hides nobody's group.
                 Err(error) => {
-                    broken = Some(plain(
-                        "unit.broken",
-                        &format!("a unit ended by a fault of appsnap: {error}"),
-                        "report this; send the event again: it settles the run",
-                    ))
+                    let unit = started.remove(&error.id());
+                    outcomes.extend(unit.map(|(index, unit)| (index, broken(unit, &error))));
                 }
             }
-        }
-        if let (Some(error), true) = (broken, outcomes.len() < count) {
-            return Err(error);
         }
         Ok(self.summed_up(origin, request, outcomes.into_values().collect(), &client))
     }
@@ -168,9 +169,22 @@ impl App {
     }
 }
 
-/// A unit with a blocker is refused untouched.
+/// A unit that ended by a fault of ours.
+fn broken(mut unit: Unit, error: &tokio::task::JoinError) -> Outcome {
+    unit.error = Some(ErrorReport {
+        code: "unit.broken".into(),
+        message: format!("ended by a fault of appsnap: {error}"),
+        cure: Some("report this, then send the event again: it settles the run".into()),
+        ..ErrorReport::default()
+    });
+    Outcome { status: Status::Failed, settled: None, unit }
+}
+
+/// A repeat stays one, whatever the survey finds today; else a unit with a blocker is refused untouched.
 async fn one(task: Task, surveyed: survey::Surveyed) -> Outcome {
-    let mut outcome = if eligibility::blocked(&surveyed.findings) {
+    let mut outcome = if let Some(outcome) = saga::earlier(&task).await {
+        outcome
+    } else if eligibility::blocked(&surveyed.findings) {
         let reasons = surveyed
             .findings
             .iter()

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::run::account_of;
-use super::{App, Invocation, Origin};
+use super::{App, FAREWELL, Invocation, Origin};
 use crate::acs::{Client, Role};
 use crate::api::assistant::{self, InvocationResult};
 use crate::policy::Request;
@@ -67,6 +67,7 @@ impl App {
         let request = json!({
             "policy": word("appsnap:policy"), "targets": { "instanceIds": [instance_id] },
             "consistency": word("appsnap:wanted"), "minimumLevel": word("appsnap:minimum"),
+            "linux": { "thawOn": tag(&result, "appsnap:thaw-on").unwrap_or("visible") },
         });
         let request = Request::parse(&request).map_err(|invalid| ErrorReport::from(&invalid))?;
         let task = Task {
@@ -83,7 +84,7 @@ impl App {
             instance_id: instance_id.into(),
             disks: Vec::new(),
             started: origin.started,
-            deadline: invocation.deadline,
+            deadline: invocation.deadline - FAREWELL,
             request,
         };
         let outcome = saga::finish(&task, word("appsnap:attempt"), invoke_id).await;

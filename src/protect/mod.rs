@@ -7,6 +7,7 @@
 //! Everything comes at least once. The working state is in the cloud: the invocation carries the ids of run, unit and
 //! attempt as tags, and `appsnap:outcome` once it is settled; [`repeat`] reads them.
 
+mod command;
 pub mod evidence;
 pub mod label;
 pub mod reasons;

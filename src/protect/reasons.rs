@@ -157,6 +157,17 @@ pub fn finding(code: &str, detail: &str, resource: &str, severity: Severity) -> 
     Finding { code: code.into(), severity, resource: resource.into(), message, cure: cure.into() }
 }
 
+/// The note on a policy that thaws early.
+pub fn accepted(resource: &str) -> Finding {
+    Finding {
+        code: "window.accepted".into(),
+        severity: Severity::Note,
+        resource: resource.into(),
+        message: "thawed on the answer of the create (thawOn: accepted), not when the group showed its disks: the vendor does not state the instant of the cut".into(),
+        cure: "leave out linux.thawOn for the stronger evidence".into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 
 use super::{Stop, Task};
 use crate::api::assistant::{self, Invocation};
+use crate::policy::ThawOn;
 use crate::report::{Level, Status};
 
 /// The state of a unit as the cloud records it.
@@ -28,6 +29,7 @@ pub fn tags(task: &Task, attempt: &str) -> Vec<(String, String)> {
         ("appsnap:attempt", attempt),
         ("appsnap:wanted", request.consistency.as_str()),
         ("appsnap:minimum", request.minimum_level.as_str()),
+        ("appsnap:thaw-on", if request.linux.thaw_on == ThawOn::Accepted { "accepted" } else { "visible" }),
     ]
     .map(|(key, value)| (key.to_string(), value.to_string()))
     .into()

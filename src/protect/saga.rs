@@ -1,14 +1,10 @@
 //! The table of steps and the walk along it.
 
-use std::time::Duration;
-
-use jiff::{SignedDuration, Timestamp};
-
+use super::command::{DELIVERY, result, run, sequence_seconds, soon, take_back, undelivered, wait};
 use super::repeat::{self, Found};
 use super::settle::{fill, place, settle, why};
 use super::{Outcome, Stop, Task, add_finding, blank, mark, session};
-use crate::acs::{Error, Pace, wait_until};
-use crate::api::assistant::{self, InvocationResult, InvocationStatus, RunCommand};
+use crate::api::assistant::InvocationResult;
 use crate::eligibility::DiskFacts;
 use crate::guest::render::{self, Plan, RenderError, Signed};
 use crate::guest::told::Told;
@@ -43,10 +39,8 @@ pub const STEPS: [(Step, &str, Undo); 3] = [
     (Step::Quiesce, "quiesce", Undo::SettleInGuest),
 ];
 
-/// Time for a command to reach the guest and for its result to come back, beside what it does.
-const DELIVERY: u64 = 75;
-/// How often the result of a command is asked for.
-const PACE: Pace = Pace { first: Duration::from_millis(250), factor: 1.3, longest: Duration::from_secs(2) };
+/// How many refusals of earlier deliveries are passed over.
+const REFUSALS: u32 = 10;
 
 /// What the steps hand on.
 #[derive(Default)]
@@ -57,23 +51,31 @@ struct Progress {
     told: Option<Told>,
 }
 
-/// Protects a unit: finds what an earlier delivery of the same event left, or walks the steps.
-pub async fn protect(task: &Task) -> Outcome {
+/// What an earlier delivery of the same event left, settled where its function died; `None`: nothing.
+pub async fn earlier(task: &Task) -> Option<Outcome> {
     let mut unit = blank(task);
-    let attempt = ids::attempt_id(&task.run, &task.instance_id, unit.attempt);
     match repeat::find(task).await {
-        Ok(Found::Fresh) => walk(task, unit, &attempt).await,
+        Ok(Found::Fresh) => None,
         Ok(Found::Settled(status, level)) => {
             unit.level = level;
-            Outcome { status: Status::Skipped, settled: Some(status), unit }
+            Some(Outcome { status: Status::Skipped, settled: Some(status), unit })
         }
         Ok(Found::Running(invoke_id)) => {
             unit.invoke_id = Some(invoke_id);
-            Outcome { status: Status::Pending, settled: None, unit }
+            Some(Outcome { status: Status::Pending, settled: None, unit })
         }
-        Ok(Found::Died(invoke_id)) => finish(task, &attempt, &invoke_id).await,
-        Err(stop) => stopped(task, unit, stop),
+        Ok(Found::Died(invoke_id)) => Some(finish(task, &attempt_of(task), &invoke_id).await),
+        Err(stop) => Some(stopped(task, unit, stop)),
     }
+}
+
+/// Protects a unit of which no earlier delivery left anything.
+pub async fn protect(task: &Task) -> Outcome {
+    walk(task, blank(task), &attempt_of(task)).await
+}
+
+fn attempt_of(task: &Task) -> String {
+    ids::attempt_id(&task.run, &task.instance_id, blank(task).attempt)
 }
 
 /// Settles an attempt whose function died in between. A task that does not know its disks takes the guest's word.
@@ -113,8 +115,7 @@ async fn walk(task: &Task, mut unit: Unit, attempt: &str) -> Outcome {
             Err(stop) => return stopped(task, unit, stop),
         }
     }
-    let invoke_id = progress.invoke_id.unwrap_or_default();
-    settle(task, unit, attempt, &invoke_id, progress.told.as_ref()).await
+    settle(task, unit, attempt, &progress.invoke_id.unwrap_or_default(), progress.told.as_ref()).await
 }
 
 async fn act(
@@ -124,23 +125,15 @@ async fn act(
     step: Step,
     progress: &mut Progress,
 ) -> Result<(), Stop> {
-    let plan = plan(task, attempt);
     match step {
         Step::Find => {
-            let command = render::find(&plan).map_err(unfit)?;
-            let invoke_id = run(task, "find", attempt, &command, 60, &[]).await?;
-            let deadline = soon(task, DELIVERY + 60);
-            let Some(result) = wait(task, &invoke_id, deadline).await? else {
-                return Err(silent(task, &invoke_id, "no answer"));
-            };
-            let told =
-                Told::read(&result.output).ok_or_else(|| silent(task, &invoke_id, &undelivered(&result)))?;
-            if told.phase == "refused" || !told.reasons.is_empty() && result.exit_code == Some(20) {
-                fill(task, unit, &told);
-                unit.reasons = why(Some(&told), &[]);
+            let told = look(task, attempt).await?;
+            if refused(&told) {
+                fill(task, unit, &told.0);
+                unit.reasons = why(Some(&told.0), &[]);
                 return Err(Stop::Refused);
             }
-            progress.found = Some(told);
+            progress.found = Some(told.0);
         }
         Step::Sign => {
             let file_systems =
@@ -171,9 +164,10 @@ async fn act(
                 Ok(invoke_id) => invoke_id,
                 // Never the same bytes twice: somebody else started this attempt first.
                 Err(error) if error.code == "IdempotentParameterMismatch" => return Err(Stop::Pending),
-                Err(error) if error.unknown_outcome => match repeat::find(task).await? {
-                    Found::Running(id) | Found::Died(id) => id,
-                    _ => return Err(error.into()),
+                // It may have been started, so the guest is asked.
+                Err(error) if error.unknown_outcome => match repeat::find(task).await {
+                    Ok(Found::Running(id) | Found::Died(id)) => id,
+                    _ => return Err(Stop::Lost(error.to_string())),
                 },
                 Err(error) => return Err(error.into()),
             };
@@ -184,103 +178,35 @@ async fn act(
     Ok(())
 }
 
-/// The report of the sequence from its output; else why it is lost.
-async fn result(task: &Task, attempt: &str, invoke_id: &str, from: Timestamp) -> Result<Told, String> {
-    let deadline =
-        (from + SignedDuration::from_secs((sequence_seconds(task) + DELIVERY) as i64)).min(task.deadline);
-    match wait(task, invoke_id, deadline).await {
-        Ok(Some(result)) => match Told::read(&result.output) {
-            Some(told) if told.attempt == attempt && told.phase != "running" => Ok(told),
-            _ => Err(undelivered(&result)),
-        },
-        Ok(None) => Err("the result did not come in time".into()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// The undo of `quiesce`. `None`: stuck, told loudly.
-async fn take_back(task: &Task, unit: &mut Unit, attempt: &str, lost: &str) -> Option<Told> {
-    let from = task.client.clock().now();
-    match settle_in_guest(task, attempt).await {
-        Ok(told) => {
-            let detail = format!("{lost}; the second command found: {}", told.phase);
-            mark(task, unit, "settle-in-guest", from, "undone", detail);
-            Some(told)
-        }
-        Err(error) => {
-            mark(task, unit, "settle-in-guest", from, "stuck", format!("{lost}; {error}"));
-            unit.error = Some(ErrorReport {
-                code: "guest.stuck".into(),
-                message: format!("nobody knows how the guest stands: {lost}; {error}"),
-                action: Some("RunCommand".into()),
-                resource: Some(task.instance_id.clone()),
-                cure: Some("the guest's own watchdog thaws by itself; check the instance, then send the event again: it settles the run".into()),
-                ..ErrorReport::default()
-            });
-            None
-        }
-    }
-}
-
-async fn settle_in_guest(task: &Task, attempt: &str) -> Result<Told, String> {
-    let command = render::settle(attempt).map_err(|error| error.to_string())?;
-    let mut n = 0;
+/// The first command's report. Its token is the same for each delivery of an event, so that only one at a time writes
+/// to the attempt's directory; a refusal of an earlier delivery is no answer today, so a token made from it follows.
+async fn look(task: &Task, attempt: &str) -> Result<(Told, InvocationResult), Stop> {
+    let command = render::find(&plan(task, attempt)).map_err(unfit)?;
+    let mut kind = "find".to_string();
+    let mut tries = 0;
     loop {
-        n += 1;
-        let token = format!("settle-{n}-{}", task.client.clock().nonce().get(..8).unwrap_or_default());
-        let invoke_id = run(task, &token, attempt, &command, 60 + u64::from(script_seconds(task)), &[])
-            .await
-            .map_err(|error| error.to_string())?;
-        let deadline = soon(task, DELIVERY + 60 + u64::from(script_seconds(task)));
-        let result = wait(task, &invoke_id, deadline).await.map_err(|error| error.to_string())?;
-        let Some(result) = result else { return Err("the second command was not answered either".into()) };
+        tries += 1;
+        let invoke_id = run(task, &kind, attempt, &command, 60, &[]).await?;
+        let old = tries < REFUSALS && wait(task, &invoke_id, task.client.clock().now()).await?.is_some();
+        let Some(result) = wait(task, &invoke_id, soon(task, DELIVERY + 60)).await? else {
+            return Err(silent(task, &invoke_id, "no answer"));
+        };
         match Told::read(&result.output) {
-            // Still at work: its own limits end it.
-            Some(told) if told.phase == "running" => {
-                if task.client.clock().now() >= task.deadline {
-                    return Err("the sequence is still running in the guest".into());
+            Some(told) => {
+                let told = (told, result);
+                if !old || !refused(&told) {
+                    return Ok(told);
                 }
-                task.client.clock().sleep(Duration::from_secs(2)).await;
             }
-            Some(told) => return Ok(told),
-            None => return Err(format!("the second command told nothing: {}", undelivered(&result))),
+            None if !old => return Err(silent(task, &invoke_id, &undelivered(&result))),
+            None => {}
         }
+        kind = format!("find-{invoke_id}");
     }
 }
 
-async fn run(
-    task: &Task,
-    kind: &str,
-    attempt: &str,
-    content: &[u8],
-    seconds: u64,
-    tags: &[(String, String)],
-) -> Result<String, Error> {
-    let token = ids::client_token(&format!("{kind}-{attempt}"));
-    let started = assistant::run_command(
-        &task.client,
-        &RunCommand {
-            region_id: &task.region_id,
-            instance_id: &task.instance_id,
-            name: &format!("appsnap-{}-{}", kind.split('-').next().unwrap_or(kind), task.request.policy),
-            content,
-            timeout: Duration::from_secs(seconds),
-            client_token: &token,
-            tags,
-        },
-    )
-    .await?;
-    Ok(started.invoke_id)
-}
-
-/// Waits for the end of an invocation.
-async fn wait(task: &Task, invoke_id: &str, deadline: Timestamp) -> Result<Option<InvocationResult>, Error> {
-    let look = || async {
-        let seen =
-            assistant::invocation_result(&task.client, &task.region_id, invoke_id, &task.instance_id).await?;
-        Ok(seen.filter(|result| result.invocation_status.is_end()))
-    };
-    wait_until(task.client.clock(), PACE, deadline, look).await
+fn refused((told, result): &(Told, InvocationResult)) -> bool {
+    told.phase == "refused" || !told.reasons.is_empty() && result.exit_code == Some(20)
 }
 
 fn plan(task: &Task, attempt: &str) -> Plan {
@@ -303,33 +229,6 @@ fn plan(task: &Task, attempt: &str) -> Plan {
         },
         visible: linux.visible_timeout_in_seconds as u32,
         ca_bundle: linux.ca_bundle.clone(),
-    }
-}
-
-fn script_seconds(task: &Task) -> u32 {
-    if task.request.consistency == Level::Application {
-        task.request.linux.script_timeout_in_seconds as u32
-    } else {
-        0
-    }
-}
-
-/// Above the sum of all limits in the guest, so that the agent's kill never comes first.
-fn sequence_seconds(task: &Task) -> u64 {
-    2 * u64::from(script_seconds(task)) + task.request.linux.timeout_in_seconds + 90
-}
-
-fn soon(task: &Task, seconds: u64) -> Timestamp {
-    (task.client.clock().now() + SignedDuration::from_secs(seconds as i64)).min(task.deadline)
-}
-
-fn undelivered(result: &InvocationResult) -> String {
-    let status = format!("{:?}", result.invocation_status);
-    match result.invocation_status {
-        InvocationStatus::Success | InvocationStatus::Failed => {
-            format!("{status}, exit {:?}, and no report in the output", result.exit_code)
-        }
-        _ => format!("{status} {} {}", result.error_code, result.error_info).trim().to_string(),
     }
 }
 

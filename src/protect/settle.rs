@@ -25,7 +25,8 @@ pub async fn settle(
     told: Option<&Told>,
 ) -> Outcome {
     let from = task.client.clock().now();
-    unit.invoke_id = Some(invoke_id.to_string());
+    unit.invoke_id = Some(invoke_id.to_string()).filter(|id| !id.is_empty());
+    let mut settled = told.is_some();
     let group = match confirm(task, attempt, told).await {
         Ok(group) => {
             mark(
@@ -40,36 +41,40 @@ pub async fn settle(
         }
         Err(error) => {
             mark(task, &mut unit, "confirm", from, "failed", error.to_string());
-            unit.error = Some(ErrorReport::from(&error));
+            unit.error.get_or_insert(ErrorReport::from(&error));
+            settled = false;
             None
         }
     };
     if let Some(told) = told {
         fill(task, &mut unit, told);
     }
-    let shown = evidence::gather(
-        told,
-        group.as_ref(),
-        &task.disk_ids(),
-        task.request.linux.thaw_on == ThawOn::Visible,
-    );
+    let accepted = task.request.linux.thaw_on == ThawOn::Accepted;
+    let shown = evidence::gather(told, group.as_ref(), &task.disk_ids(), !accepted);
     let (level, missing) = decide(&shown);
     unit.level = level;
     unit.snapshot_group_id =
         group.as_ref().map(|g| g.snapshot_group_id.clone()).or_else(|| told.and_then(|t| t.group.clone()));
     unit.snapshots = group.as_ref().map(members).unwrap_or_default();
     unit.reasons = why(told, &missing);
+    if group.is_none() && told.is_some_and(|told| told.group.is_some()) {
+        // Accepted, and not seen yet: a repeat looks again and writes the tags.
+        settled = false;
+        unit.reasons = why(told, &[label::Missing::Visible]);
+    }
     if level >= unit.wanted {
         unit.reasons.clear();
     }
-    let mut settled = unit.error.is_none();
+    if accepted && level >= Level::Filesystem {
+        add_finding(&mut unit.findings, reasons::accepted(&task.instance_id));
+    }
     if let Some(group) = &group {
         let from = task.client.clock().now();
         match write(task, group, &unit, told).await {
             Ok(()) => mark(task, &mut unit, "label", from, "ok", level.as_str()),
             Err(error) => {
                 mark(task, &mut unit, "label", from, "failed", error.to_string());
-                unit.error = Some(ErrorReport::from(&error));
+                unit.error.get_or_insert(ErrorReport::from(&error));
                 unit.reasons.push("tag.failed".into());
                 unit.level = level.min(Level::Crash);
                 settled = false;
@@ -77,10 +82,15 @@ pub async fn settle(
         }
     }
     let status = match told {
+        // Stuck: nobody knows how the guest stands, whatever the copy is good for.
+        None => Status::Failed,
         Some(told) if unit.level == Level::None && untouched(told) => Status::Refused,
         _ => status_of(unit.level, unit.wanted, task.request.minimum_level),
     };
-    if settled && let Err(error) = close(task, invoke_id, status, unit.level).await {
+    if settled
+        && !invoke_id.is_empty()
+        && let Err(error) = close(task, invoke_id, status, unit.level).await
+    {
         // A repeat will settle it once more, with the same result.
         add_finding(
             &mut unit.findings,
@@ -96,16 +106,13 @@ pub fn untouched(told: &Told) -> bool {
         || told.reasons.iter().any(|(code, _)| code == "script.declined")
 }
 
-/// The group of the attempt: by its id where the guest knows it, else by the attempt's tag. One that was accepted is
+/// The group of the attempt, by the attempt's tag, and by its id where the guest knows it. One that was accepted is
 /// waited for until all its disks show.
 async fn confirm(task: &Task, attempt: &str, told: Option<&Told>) -> Result<Option<SnapshotGroup>, Error> {
     let id: Vec<String> = told.and_then(|told| told.group.clone()).into_iter().collect();
     let tags = [("appsnap:attempt".to_string(), attempt.to_string())];
-    let filter = if id.is_empty() {
-        GroupFilter { tags: &tags, ..GroupFilter::default() }
-    } else {
-        GroupFilter { ids: &id, ..GroupFilter::default() }
-    };
+    // Always by the tag, which only a request signed for this attempt can have set: a guest may tell any id.
+    let filter = GroupFilter { ids: &id, tags: &tags, ..GroupFilter::default() };
     let asked = told.is_none_or(|told| told.created.is_some());
     let pace = Pace { first: Duration::from_millis(200), factor: 1.5, longest: Duration::from_secs(2) };
     // A group that may exist is waited for; one that was never asked for is looked up once.
@@ -125,16 +132,26 @@ async fn confirm(task: &Task, attempt: &str, told: Option<&Told>) -> Result<Opti
     Ok(wait_until(task.client.clock(), pace, until, look).await?.flatten())
 }
 
-/// Codes in the order told, each once; the label's own where the guest gave none.
+/// The reasons of the guest, and the label's own where the guest gave none that explains them; each once. What kept a
+/// group or its freeze from being good comes before what concerns scripts only: it weighs more.
 pub fn why(told: Option<&Told>, missing: &[label::Missing]) -> Vec<String> {
-    let mut codes: Vec<String> =
-        told.iter().flat_map(|told| &told.reasons).map(|(code, _)| code.clone()).collect();
-    if codes.is_empty() {
-        codes = missing.iter().map(|missing| missing.code().to_string()).collect();
-    }
+    use label::Missing;
+    let of_script = |code: &str| code.starts_with("script.");
+    let mut codes: Vec<&str> = told.iter().flat_map(|told| &told.reasons).map(|(code, _)| &**code).collect();
+    let (scripts, others): (Vec<&str>, Vec<&str>) = codes.iter().partition(|code| of_script(code));
+    let unexplained = |missing: &&Missing| match missing {
+        Missing::Group => codes.is_empty(),
+        Missing::Prescript | Missing::Postscript => scripts.is_empty(),
+        _ => others.is_empty(),
+    };
+    // Without the guest's report nothing else is shown: that is one reason, not ten.
+    let missing = if missing.contains(&Missing::Report) { &[Missing::Report] } else { missing };
+    let own: Vec<&str> = missing.iter().filter(unexplained).map(|missing| missing.code()).collect();
+    codes.extend(own);
+    codes.sort_by_key(|code| of_script(code));
     let mut seen = std::collections::HashSet::new();
-    codes.retain(|code| seen.insert(code.clone()));
-    codes
+    codes.retain(|code| seen.insert(*code));
+    codes.into_iter().map(str::to_string).collect()
 }
 
 fn members(group: &SnapshotGroup) -> Vec<SnapshotReport> {

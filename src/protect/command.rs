@@ -1,0 +1,186 @@
+//! Commands in the guest: starts them, waits for them, fetches a report that was lost.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Task, mark};
+use crate::acs::{Error, Pace, wait_until};
+use crate::api::assistant::{self, InvocationResult, InvocationStatus, RunCommand};
+use crate::guest::render;
+use crate::guest::told::Told;
+use crate::policy::ids;
+use crate::report::{ErrorReport, Level, Unit};
+
+/// Time for a command to reach the guest and for its result to come back, beside what it does, in seconds.
+pub const DELIVERY: u64 = 75;
+/// How often the result of a command is asked for.
+const PACE: Pace = Pace { first: Duration::from_millis(250), factor: 1.3, longest: Duration::from_secs(2) };
+/// When the guest itself is asked for the first time, in seconds; then after twice as long, and so on.
+const DOUBT: i64 = 20;
+/// Of the task's time, what is kept for the undo, in seconds.
+const RESERVE: i64 = 40;
+
+/// The report of the sequence from its output; else why it is lost. An agent that was restarted keeps silent for good:
+/// the guest itself is asked now and then whether the sequence is over.
+pub async fn result(task: &Task, attempt: &str, invoke_id: &str, from: Timestamp) -> Result<Told, String> {
+    let clock = task.client.clock();
+    let limit = from + SignedDuration::from_secs((sequence_seconds(task) + DELIVERY) as i64);
+    let limit = limit.min(task.deadline - SignedDuration::from_secs(RESERVE));
+    let mut doubt = SignedDuration::from_secs(DOUBT);
+    loop {
+        let until = (clock.now() + doubt).min(limit);
+        match wait(task, invoke_id, until).await {
+            Ok(Some(result)) => {
+                return match Told::read(&result.output) {
+                    Some(told) if told.attempt == attempt && told.phase != "running" => Ok(told),
+                    _ => Err(undelivered(&result)),
+                };
+            }
+            Ok(None) if clock.now() >= limit => return Err("the result did not come in time".into()),
+            Ok(None) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+        // No answer, or a sequence that has not begun, proves nothing: on with the wait.
+        if let Ok(told) = ask(task, attempt, DOUBT as u64).await
+            && matches!(told.phase.as_str(), "done" | "lost")
+        {
+            return Err("the sequence is over, and the agent tells nothing of it".into());
+        }
+        doubt = doubt + doubt;
+    }
+}
+
+/// The undo of `quiesce`. `None`: stuck, told loudly.
+pub async fn take_back(task: &Task, unit: &mut Unit, attempt: &str, lost: &str) -> Option<Told> {
+    let from = task.client.clock().now();
+    match settle_in_guest(task, attempt).await {
+        Ok(told) => {
+            let detail = format!("{lost}; the second command found: {}", told.phase);
+            if matches!(told.phase.as_str(), "idle" | "absent") {
+                unit.error = Some(ErrorReport {
+                    code: "guest.lost".into(),
+                    message: detail.clone(),
+                    action: Some("RunCommand".into()),
+                    resource: Some(task.instance_id.clone()),
+                    cure: Some("check that the instance is up and Cloud Assistant works on it".into()),
+                    ..ErrorReport::default()
+                });
+            }
+            mark(task, unit, "settle-in-guest", from, "undone", detail);
+            Some(told)
+        }
+        Err(error) => {
+            mark(task, unit, "settle-in-guest", from, "stuck", format!("{lost}; {error}"));
+            unit.error = Some(ErrorReport {
+                code: "guest.stuck".into(),
+                message: format!("nobody knows how the guest stands: {lost}; {error}"),
+                action: Some("RunCommand".into()),
+                resource: Some(task.instance_id.clone()),
+                cure: Some("the guest's own watchdog thaws by itself; check the instance, then send the event again: it settles the run".into()),
+                ..ErrorReport::default()
+            });
+            None
+        }
+    }
+}
+
+async fn settle_in_guest(task: &Task, attempt: &str) -> Result<Told, String> {
+    let clock = task.client.clock();
+    let mut pause = Duration::from_secs(2);
+    loop {
+        let told = ask(task, attempt, DELIVERY + 60 + u64::from(script_seconds(task))).await?;
+        // Still at work: its own limits end it.
+        if told.phase != "running" {
+            return Ok(told);
+        }
+        if clock.now() + SignedDuration::try_from(pause).unwrap_or_default() >= task.deadline {
+            return Err("the sequence is still running in the guest".into());
+        }
+        clock.sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(30));
+    }
+}
+
+/// The command that fetches the kept report, thaws what is ours and runs an overdue postscript.
+async fn ask(task: &Task, attempt: &str, seconds: u64) -> Result<Told, String> {
+    let command = render::settle(attempt).map_err(|error| error.to_string())?;
+    let kind = format!("settle-{}", task.client.clock().nonce().get(..8).unwrap_or_default());
+    let invoke_id = run(task, &kind, attempt, &command, 60 + u64::from(script_seconds(task)), &[])
+        .await
+        .map_err(|error| error.to_string())?;
+    let result = wait(task, &invoke_id, soon(task, seconds)).await.map_err(|error| error.to_string())?;
+    let Some(result) = result else { return Err("the second command was not answered either".into()) };
+    Told::read(&result.output)
+        .ok_or_else(|| format!("the second command told nothing: {}", undelivered(&result)))
+}
+
+/// Starts a command; the same `kind` and attempt are the same command.
+pub async fn run(
+    task: &Task,
+    kind: &str,
+    attempt: &str,
+    content: &[u8],
+    seconds: u64,
+    tags: &[(String, String)],
+) -> Result<String, Error> {
+    let token = ids::client_token(&format!("{kind}-{attempt}"));
+    let started = assistant::run_command(
+        &task.client,
+        &RunCommand {
+            region_id: &task.region_id,
+            instance_id: &task.instance_id,
+            name: &format!("appsnap-{}-{}", kind.split('-').next().unwrap_or(kind), task.request.policy),
+            content,
+            timeout: Duration::from_secs(seconds),
+            client_token: &token,
+            tags,
+        },
+    )
+    .await?;
+    Ok(started.invoke_id)
+}
+
+/// Waits for the end of an invocation.
+pub async fn wait(
+    task: &Task,
+    invoke_id: &str,
+    deadline: Timestamp,
+) -> Result<Option<InvocationResult>, Error> {
+    let look = || async {
+        let seen =
+            assistant::invocation_result(&task.client, &task.region_id, invoke_id, &task.instance_id).await?;
+        Ok(seen.filter(|result| result.invocation_status.is_end()))
+    };
+    wait_until(task.client.clock(), PACE, deadline, look).await
+}
+
+/// The limit of one script, where scripts run.
+fn script_seconds(task: &Task) -> u32 {
+    if task.request.consistency == Level::Application {
+        task.request.linux.script_timeout_in_seconds as u32
+    } else {
+        0
+    }
+}
+
+/// Above the sum of all limits in the guest, so that the agent's kill never comes first.
+pub fn sequence_seconds(task: &Task) -> u64 {
+    2 * u64::from(script_seconds(task)) + task.request.linux.timeout_in_seconds + 90
+}
+
+/// So much later, within the task's time.
+pub fn soon(task: &Task, seconds: u64) -> Timestamp {
+    (task.client.clock().now() + SignedDuration::from_secs(seconds as i64)).min(task.deadline)
+}
+
+/// Why an invocation has no report.
+pub fn undelivered(result: &InvocationResult) -> String {
+    let status = format!("{:?}", result.invocation_status);
+    match result.invocation_status {
+        InvocationStatus::Success | InvocationStatus::Failed => {
+            format!("{status}, exit {:?}, and no report in the output", result.exit_code)
+        }
+        _ => format!("{status} {} {}", result.error_code, result.error_info).trim().to_string(),
+    }
+}

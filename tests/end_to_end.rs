@@ -1,0 +1,258 @@
+//! Events through the real `bootstrap` against the local cloud with its real guest: repeats, deaths, faults.
+
+#[path = "common/bench.rs"]
+mod bench;
+#[path = "common/mod.rs"]
+mod common;
+
+use appsnap::local::world::{Mishap, Settings};
+use appsnap::report::{Level, Report, Severity, Status};
+use bench::{Bench, HOLD, NEEDS, fault, read, request, tick};
+use common::need;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+const AT: &str = "2026-11-22T03:00:00Z";
+
+fn verdict(report: &Report) -> (Status, Level, Vec<&str>) {
+    let unit = &report.units[0];
+    (report.status, unit.level, unit.reasons.iter().map(String::as_str).collect())
+}
+
+/// The vendor's tag that every snapshot of the only group has.
+async fn vendor_tags(bench: &Bench) -> Vec<&'static str> {
+    let tags = bench.tags().await;
+    let all = |key: &str| tags.iter().filter(|tags| tags.contains_key(key)).count();
+    let known = ["APPConsistent", "FsConsistent"];
+    assert!(known.iter().all(|key| [0, tags.len()].contains(&all(key))), "{tags:?}");
+    known.into_iter().filter(|key| all(key) > 0).collect()
+}
+
+#[tokio::test]
+async fn the_same_event_twice_gives_one_group_and_the_second_answer_is_skipped() {
+    if !need(&NEEDS) {
+        return;
+    }
+    let bench = Bench::start(Settings::default(), "true").await;
+    let first = bench.send(tick(AT, json!({}))).await;
+    assert_eq!(verdict(&first.report), (Status::Succeeded, Level::Application, vec![]));
+    let second = bench.send(tick(AT, json!({}))).await;
+    assert_eq!(second.outcome.error_type, None);
+    let report = second.report;
+    assert_eq!((report.status, report.outcome), (Status::Skipped, Some(Status::Succeeded)));
+    assert_eq!(report.repeats, Some(first.report.run));
+    assert_eq!((report.exit_code(), report.units[0].level), (0, Level::Application));
+    // A repeat is a repeat, whatever has become of the instance since.
+    bench.cloud.server.cloud.report(appsnap::local::world::Happening::Agent {
+        instance_id: appsnap::local::cloud::INSTANCE.into(),
+        alive: false,
+    });
+    let third = bench.send(tick(AT, json!({}))).await.report;
+    assert_eq!((third.status, third.outcome), (Status::Skipped, Some(Status::Succeeded)), "{third:?}");
+    assert_eq!(vendor_tags(&bench).await, ["APPConsistent"]);
+    let record = bench.record().await;
+    assert_eq!((&*record["appsnap:outcome"], &*record["appsnap:level"]), ("succeeded", "application"));
+    assert_eq!(bench.trace().await, ["pre", "post application"]);
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_function_killed_in_mid_run_is_settled_by_the_same_event() {
+    if !need(&NEEDS) {
+        return;
+    }
+    let bench = Bench::start(Settings::default(), HOLD).await;
+    let killed = bench.send_off(tick(AT, json!({})));
+    bench.until("[ -e /run/at-work ]").await;
+    for pid in bench.cloud.function.pids() {
+        kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
+    }
+    assert_eq!(killed.await.unwrap().error_type, Some("UnhandledInvocationError"));
+    let meanwhile = bench.send(tick(AT, json!({}))).await.report;
+    assert_eq!((meanwhile.status, meanwhile.exit_code()), (Status::Pending, 5));
+    bench.until("touch /run/go-on; [ -e /run/appsnap/a-*/end ]").await;
+    let mut last = bench.send(tick(AT, json!({}))).await.report;
+    for _ in 0..10 {
+        if last.status != Status::Pending {
+            break; // the agent tells the end a little later
+        }
+        last = bench.send(tick(AT, json!({}))).await.report;
+    }
+    assert_eq!(verdict(&last), (Status::Succeeded, Level::Application, vec![]));
+    let again = bench.send(tick(AT, json!({}))).await.report;
+    assert_eq!((again.status, again.outcome), (Status::Skipped, Some(Status::Succeeded)));
+    assert_eq!(vendor_tags(&bench).await, ["APPConsistent"]);
+    assert_eq!(bench.record().await["appsnap:outcome"], "succeeded");
+    assert_eq!(bench.trace().await, ["pre", "post application"]);
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn two_equal_events_at_the_same_moment_give_one_group() {
+    if !need(&NEEDS) {
+        return;
+    }
+    let bench = Bench::start(Settings::default(), "sleep 1").await;
+    let (one, two) = tokio::join!(bench.send(tick(AT, json!({}))), bench.send(tick(AT, json!({}))));
+    let mut both = [one.report.status, two.report.status];
+    both.sort();
+    assert_eq!(both[0], Status::Succeeded);
+    assert!([Status::Pending, Status::Skipped].contains(&both[1]), "{both:?}");
+    assert_eq!(vendor_tags(&bench).await, ["APPConsistent"]);
+    assert_eq!(bench.trace().await, ["pre", "post application"]);
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_report_that_the_agent_lost_is_fetched_by_a_second_command() {
+    if !need(&NEEDS) {
+        return;
+    }
+    let bench = Bench::start(Settings::default(), HOLD).await;
+    let under_way = bench.send_off(tick(AT, json!({})));
+    bench.until("[ -e /run/at-work ]").await;
+    bench.cloud.agent.restart();
+    bench.until("touch /run/go-on").await;
+    let report = read(under_way.await.unwrap()).report;
+    assert_eq!(verdict(&report), (Status::Succeeded, Level::Application, vec![]));
+    let step = report.units[0].timeline.iter().find(|step| step.step == "settle-in-guest");
+    assert_eq!(step.map(|step| &*step.outcome), Some("undone"), "{:?}", report.units[0].timeline);
+    assert!(report.duration_ms < 60_000, "{} ms", report.duration_ms);
+    assert_eq!(vendor_tags(&bench).await, ["APPConsistent"]);
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_throttled_create_fails_the_run_and_leaves_the_guest_as_it_was() {
+    if !need(&NEEDS) {
+        return;
+    }
+    let settings = fault("CreateSnapshotGroup", Some(1), Mishap::Code(400, "Throttling.User".into()));
+    let bench = Bench::start(settings, "true").await;
+    let answer = bench.send(tick(AT, json!({}))).await;
+    assert_eq!(verdict(&answer.report), (Status::Failed, Level::None, vec!["create.failed"]));
+    assert_eq!(answer.outcome.error_type, Some("HandledInvocationError"));
+    let finding = answer.report.units[0].findings.iter().find(|finding| finding.code == "create.failed");
+    assert!(finding.unwrap().message.contains("Throttling.User"), "{finding:?}");
+    let body: Value = serde_json::from_slice(&answer.outcome.body).unwrap();
+    assert!(body["errorMessage"].as_str().unwrap().contains("create.failed"), "{body}");
+    assert_eq!(bench.groups().await, []);
+    assert_eq!(bench.trace().await, ["pre", "post none"]);
+    let again = bench.send(tick(AT, json!({}))).await;
+    assert_eq!((again.report.status, again.report.outcome), (Status::Skipped, Some(Status::Failed)));
+    assert_eq!((again.outcome.error_type, again.report.exit_code()), (Some("HandledInvocationError"), 1));
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_create_whose_answer_is_lost_is_asked_again_and_gives_one_group() {
+    if !need(&NEEDS) {
+        return;
+    }
+    let bench = Bench::start(fault("CreateSnapshotGroup", Some(1), Mishap::DropReply), "true").await;
+    let answer = bench.send(tick(AT, json!({}))).await;
+    assert_eq!(verdict(&answer.report), (Status::Succeeded, Level::Application, vec![]));
+    assert_eq!(vendor_tags(&bench).await, ["APPConsistent"]);
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_group_that_does_not_show_is_crash_consistent_and_has_no_vendor_tag() {
+    if !need(&NEEDS) {
+        return;
+    }
+    let late = std::time::Duration::from_secs(4);
+    let bench = Bench::start(Settings { visible_after: late, ..Settings::default() }, "true").await;
+    let linux = json!({ "scriptTimeoutInSeconds": 30, "visibleTimeoutInSeconds": 1 });
+    let answer = bench.send(tick(AT, json!({ "linux": linux }))).await;
+    assert_eq!(verdict(&answer.report), (Status::Degraded, Level::Crash, vec!["group.not_visible"]));
+    assert_eq!((answer.report.exit_code(), answer.outcome.error_type), (3, None));
+    assert_eq!(vendor_tags(&bench).await, [] as [&str; 0]);
+    assert!(bench.tags().await.iter().all(|tags| tags["appsnap:level"] == "crash"));
+    assert_eq!(bench.trace().await, ["pre", "post crash"]);
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_tag_that_is_denied_lowers_the_run_until_a_repeat_writes_it() {
+    if !need(&NEEDS) {
+        return;
+    }
+    let settings = fault("TagResources", Some(1), Mishap::Code(403, "Forbidden.RAM".into()));
+    let bench = Bench::start(settings, "true").await;
+    let first = bench.send(tick(AT, json!({}))).await.report;
+    assert_eq!(verdict(&first), (Status::Degraded, Level::Crash, vec!["tag.failed"]));
+    assert_eq!(first.units[0].error.as_ref().unwrap().code, "Forbidden.RAM");
+    assert_eq!(vendor_tags(&bench).await, [] as [&str; 0]);
+    assert!(!bench.record().await.contains_key("appsnap:outcome"));
+    let second = bench.send(tick(AT, json!({}))).await.report;
+    assert_eq!(verdict(&second), (Status::Succeeded, Level::Application, vec![]));
+    assert_eq!(vendor_tags(&bench).await, ["APPConsistent"]);
+    assert_eq!(bench.trace().await, ["pre", "post application"]);
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_bad_script_below_the_minimum_is_refused_and_no_group_exists() {
+    if !need(&NEEDS) {
+        return;
+    }
+    let bench = Bench::start(Settings::default(), "true").await;
+    bench.until("chmod 0755 /tmp/prescript.sh").await;
+    let answer = bench.send(tick(AT, json!({ "minimumLevel": "application" }))).await;
+    assert_eq!(verdict(&answer.report), (Status::Refused, Level::None, vec!["script.mode"]));
+    assert_eq!((answer.report.exit_code(), answer.outcome.error_type), (4, None));
+    let finding = answer.report.units[0].findings.iter().find(|finding| finding.code == "script.mode");
+    assert_eq!(finding.unwrap().severity, Severity::Blocker);
+    assert_eq!((bench.groups().await.len(), bench.trace().await.len()), (0, 0));
+    // Put right, the same event does its work.
+    bench.until("chmod 0700 /tmp/prescript.sh").await;
+    let answer = bench.send(tick(AT, json!({ "minimumLevel": "application" }))).await;
+    assert_eq!(verdict(&answer.report), (Status::Succeeded, Level::Application, vec![]));
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn thaw_on_accepted_is_told_and_a_silent_webhook_changes_no_status() {
+    if !need(&NEEDS) {
+        return;
+    }
+    let bench = Bench::start(Settings::default(), "true").await;
+    bench.cloud.sink.answer_with(&[503, 503, 503]);
+    let linux = json!({ "scriptTimeoutInSeconds": 30, "thawOn": "accepted" });
+    let report = bench.send(tick(AT, json!({ "linux": linux }))).await.report;
+    assert_eq!(verdict(&report), (Status::Succeeded, Level::Application, vec![]));
+    let told = report.units[0].findings.iter().find(|finding| finding.code == "window.accepted");
+    assert_eq!(told.map(|finding| finding.severity), Some(Severity::Note), "{:?}", report.units[0].findings);
+    let [notification] = &report.notifications[..] else { panic!("{:?}", report.notifications) };
+    assert_eq!((&*notification.status, notification.attempts), ("failed", 3));
+    assert!(notification.error.as_ref().unwrap().contains("503"), "{notification:?}");
+    assert_eq!(vendor_tags(&bench).await, ["APPConsistent"]);
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn an_eventbridge_request_is_handed_on_and_its_repeat_gives_no_second_group() {
+    if !need(&NEEDS) {
+        return;
+    }
+    let bench = Bench::start(Settings::default(), "true").await;
+    let event = json!({
+        "id": "7f0d4b52", "source": "orders.release", "specversion": "1.0", "type": "orders:Release:Planned",
+        "time": AT, "data": request(json!({})),
+    });
+    let body = json!([event]).to_string().into_bytes();
+    let first = bench.send(body.clone()).await.report;
+    assert_eq!((first.status, &*first.trigger), (Status::Pending, "eventbridge"));
+    let second = bench.send(body.clone()).await.report;
+    assert_eq!(second.status, Status::Pending);
+    let handed_on = bench.cloud.function.finish_queue().await;
+    assert_eq!(handed_on.len(), 1);
+    let report = read(handed_on.into_iter().next().unwrap()).report;
+    assert_eq!(verdict(&report), (Status::Succeeded, Level::Application, vec![]));
+    assert_eq!(report.run, first.run, "a run has one id");
+    bench.send(body).await;
+    assert!(bench.cloud.function.finish_queue().await.is_empty());
+    assert_eq!(vendor_tags(&bench).await, ["APPConsistent"]);
+    bench.close().await;
+}
