@@ -279,3 +279,7 @@ fn stopped(task: &Task, mut unit: Unit, stop: Stop) -> Outcome {
     };
     Outcome { status, settled: None, unit }
 }
+
+#[cfg(test)]
+#[path = "saga_tests.rs"]
+mod tests;
