@@ -6,11 +6,13 @@
 
 pub mod acs;
 pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod eligibility;
 pub mod event;
 pub mod fc;
 pub mod guest;
+pub mod handler;
 pub mod local;
 pub mod notify;
 pub mod policy;

@@ -22,11 +22,11 @@ pub struct Pace {
 ///
 /// # Errors
 /// The first of `check`; what should not end the wait has to become `Ok(None)` there.
-pub async fn wait_until<T, E>(
+pub async fn wait_until<T, E, F: Future<Output = Result<Option<T>, E>>>(
     clock: &Clock,
     pace: Pace,
     deadline: Timestamp,
-    mut check: impl AsyncFnMut() -> Result<Option<T>, E>,
+    mut check: impl FnMut() -> F,
 ) -> Result<Option<T>, E> {
     let mut pause = pace.first;
     loop {
@@ -53,13 +53,16 @@ mod tests {
     async fn asked_at(deadline_secs: i64, ready_after: usize) -> (Option<usize>, Vec<i64>) {
         let start: Timestamp = "2026-11-22T03:00:00Z".parse().unwrap();
         let clock = Clock::seeded(start, 1);
-        let mut asked = Vec::new();
+        let asked = std::cell::RefCell::new(Vec::new());
         let deadline = start + SignedDuration::from_secs(deadline_secs);
-        let found = wait_until(&clock, PACE, deadline, async || {
+        let found = wait_until(&clock, PACE, deadline, || async {
+            let mut asked = asked.borrow_mut();
             asked.push((clock.now() - start).get_seconds());
             Ok::<_, ()>((asked.len() > ready_after).then_some(asked.len()))
-        });
-        (found.await.unwrap(), asked)
+        })
+        .await
+        .unwrap();
+        (found, asked.into_inner())
     }
 
     #[tokio::test(start_paused = true)]
@@ -76,8 +79,9 @@ mod tests {
     #[tokio::test]
     async fn an_error_ends_the_wait_and_the_future_can_be_spawned() {
         let clock = Clock::system();
-        let wait =
-            async move { wait_until(&clock, PACE, clock.now(), async || Err::<Option<()>, _>("no")).await };
+        let wait = async move {
+            wait_until(&clock, PACE, clock.now(), || async { Err::<Option<()>, _>("no") }).await
+        };
         assert_eq!(tokio::spawn(wait).await.unwrap(), Err("no"));
     }
 }

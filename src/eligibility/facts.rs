@@ -47,6 +47,22 @@ pub struct DiskFacts {
     pub zone_id: String,
 }
 
+impl DiskFacts {
+    /// A disk of which only the id is known.
+    pub fn named(disk_id: &str) -> Self {
+        let unknown = String::new;
+        Self {
+            disk_id: disk_id.into(),
+            disk_type: unknown(),
+            category: unknown(),
+            status: unknown(),
+            multi_attach: false,
+            size_gib: 0,
+            zone_id: unknown(),
+        }
+    }
+}
+
 /// From DescribeCloudAssistantStatus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentFacts {

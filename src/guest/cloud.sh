@@ -2,7 +2,6 @@
 # on a FIFO read as file:// ; openssl, a connection a request, where there is no curl that knows --next (7.36).
 
 EMPTY=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
-SIGNED='host;x-acs-action;x-acs-content-sha256;x-acs-date;x-acs-security-token;x-acs-signature-nonce;x-acs-version'
 ACTION_c=CreateSnapshotGroup ACTION_d=DescribeSnapshotGroups
 
 find_tool() {
@@ -19,10 +18,12 @@ next_signed() { # c | d: ACTION QUERY NONCE SIG of the next variant; each is goo
   eval "S$1=\${list# } N$1=$((n + 1))"
   NUMBER=$NONCE-$1$n
 }
-headers() { # FORMAT: one line a header
+headers() { # FORMAT: one line a header; a long-lived key has no token
+  # shellcheck disable=SC2059
+  [ ! "$TOKEN" ] || printf "$1" "x-acs-security-token: $TOKEN"
   # shellcheck disable=SC2059
   printf "$1" "x-acs-action: $ACTION" "x-acs-version: 2014-05-26" "x-acs-date: $DATE" "x-acs-content-sha256: $EMPTY" \
-    "x-acs-signature-nonce: $NUMBER" "x-acs-security-token: $TOKEN" "Accept: application/json" \
+    "x-acs-signature-nonce: $NUMBER" "Accept: application/json" \
     "Authorization: ACS3-HMAC-SHA256 Credential=$KEY,SignedHeaders=$SIGNED,Signature=$SIG"
 }
 segment() { # LINES of curl's configuration; segments are parted by `next`

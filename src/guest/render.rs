@@ -66,8 +66,10 @@ pub struct Signed {
     pub host: String,
     /// AccessKeyId of the narrowed session.
     pub access_key_id: String,
-    /// Its security token (useless without the secret).
+    /// Its security token (useless without the secret); empty for a long-lived key.
     pub security_token: String,
+    /// Names of the signed headers, `;` between.
+    pub signed_headers: String,
     /// `x-acs-date`.
     pub date: String,
     /// The same, in seconds since 1970.
@@ -226,6 +228,7 @@ fn signed_data(signed: &Signed) -> Result<String, RenderError> {
     data.set("HOST", &signed.host)?;
     data.set("KEY", &signed.access_key_id)?;
     data.set("TOKEN", &signed.security_token)?;
+    data.set("SIGNED", &signed.signed_headers)?;
     data.set("DATE", &signed.date)?;
     data.set("SIGNTIME", &signed.date_seconds.to_string())?;
     data.set("NONCE", &signed.nonce)?;

@@ -33,6 +33,7 @@ fn worst() -> (Plan, Signed) {
         host: "ecs-vpc.cn-wulanchabu.aliyuncs.com".into(),
         access_key_id: "STS.NUgYrLnoC37mZZCNnAbez1234".into(),
         security_token: token[..2000].into(),
+        signed_headers: "host;x-acs-action;x-acs-content-sha256;x-acs-date;x-acs-security-token;x-acs-signature-nonce;x-acs-version".into(),
         date: "2026-11-22T03:00:00Z".into(),
         date_seconds: 1_795_316_400,
         nonce: "0123456789abcdef0123456789abcdef".into(),

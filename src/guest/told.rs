@@ -59,6 +59,8 @@ pub struct Told {
     pub reasons: Vec<(String, String)>,
     /// As `reasons`, but they lower nothing.
     pub notes: Vec<(String, String)>,
+    /// Chosen disks that the guest found.
+    pub disks: Vec<String>,
     /// File systems to be frozen.
     pub file_systems: Vec<FileSystem>,
     /// Exit of the prescript: a number or `timeout`; `None`: it did not run.
@@ -121,6 +123,7 @@ impl Told {
             sequence: text("sequence"),
             reasons: pairs("reason"),
             notes: pairs("note"),
+            disks: pairs("disk").into_iter().map(|(id, _)| id).collect(),
             file_systems: list("fs").iter().filter_map(|item| file_system(item)).collect(),
             pre_exit: text("pre.exit"),
             post_exit: text("post.exit"),

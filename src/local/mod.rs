@@ -1,1 +1,20 @@
-//! (to come)
+//! The local cloud: a small, strict Alibaba Cloud on one Linux machine, with real guests and real disks.
+//!
+//! `world` is the cloud as plain state; `server` speaks HTTPS for it; `fc` drives the function's binary as the platform
+//! does; `sink` takes webhooks. `guest`, `agent` and `store` are effects on this machine's kernel; `cloud` joins both.
+
+pub mod fc;
+pub mod server;
+pub mod sink;
+pub mod verify;
+pub mod world;
+
+pub mod agent;
+pub mod cloud;
+pub mod guest;
+pub mod host;
+pub mod inspect;
+pub mod reaper;
+pub mod store;
+pub mod sweep;
+pub mod writer;

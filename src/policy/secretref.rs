@@ -4,7 +4,7 @@
 use crate::secret::Secret;
 
 /// The environment, handed in: a name to its value.
-pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub type Env<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
 
 /// `env:NAME`, resolved only where the secret is used.
 #[derive(Debug, Clone, PartialEq, Eq)]

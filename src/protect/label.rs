@@ -112,7 +112,8 @@ pub fn decide(evidence: &Evidence) -> (Level, Vec<Missing>) {
         (e.all_thawed_by_us, Missing::Thawed),
         (e.watchdog_silent, Missing::Watchdog),
     ]);
-    let application = missing(&[(e.prescript_good, Missing::Prescript), (e.postscript_good, Missing::Postscript)]);
+    let application =
+        missing(&[(e.prescript_good, Missing::Prescript), (e.postscript_good, Missing::Postscript)]);
     match (filesystem.is_empty(), application.is_empty()) {
         (true, true) => (Level::Application, Vec::new()),
         (true, false) => (Level::Filesystem, application),

@@ -1,1 +1,153 @@
-//! (to come)
+//! Protects one unit: the disks of one instance that are snapshotted together.
+//!
+//! A saga in the order of [`saga::STEPS`]: look into the guest, sign ahead, quiesce (the guest does the work of the
+//! window), confirm with the cloud, label. Only `quiesce` touches the guest, so only it has an undo: a second command
+//! that fetches the kept report and finishes what was left. An undo that fails is told as `stuck`.
+//!
+//! Everything comes at least once. The working state is in the cloud: the invocation carries the ids of run, unit and
+//! attempt as tags, and `appsnap:outcome` once it is settled; [`repeat`] reads them.
+
+pub mod evidence;
+pub mod label;
+pub mod reasons;
+pub mod repeat;
+pub mod saga;
+pub mod session;
+pub mod settle;
+pub mod survey;
+
+use jiff::Timestamp;
+
+use crate::acs::{Client, Error};
+use crate::eligibility::DiskFacts;
+use crate::policy::Request;
+use crate::report::{ErrorReport, Finding, Level, Status, TimelineStep, Unit};
+
+/// One unit and all that its saga needs to know; nothing in it changes while it runs.
+#[derive(Clone)]
+pub struct Task {
+    /// Signs as the function's role, or as the role of the request.
+    pub client: Client,
+    /// The role of the request, to be narrowed for the guest.
+    pub role_arn: Option<String>,
+    /// What the user wants.
+    pub request: Request,
+    /// Id of the run.
+    pub run: String,
+    /// Id of the unit within the run.
+    pub unit: String,
+    /// Where the instance is.
+    pub region_id: String,
+    /// Whose it is.
+    pub account_id: String,
+    /// `i-…`
+    pub instance_id: String,
+    /// The chosen disks.
+    pub disks: Vec<DiskFacts>,
+    /// When the run started; the timeline counts from here.
+    pub started: Timestamp,
+    /// When all has to be over.
+    pub deadline: Timestamp,
+}
+
+impl Task {
+    /// Ids of the chosen disks.
+    pub fn disk_ids(&self) -> Vec<String> {
+        self.disks.iter().map(|disk| disk.disk_id.clone()).collect()
+    }
+}
+
+/// Why a saga stopped.
+#[derive(Debug, Clone)]
+pub enum Stop {
+    /// The guest refused before anything was touched.
+    Refused,
+    /// Somebody else is at this unit.
+    Pending,
+    /// A step started and is not known to have finished, for this reason: it has to be undone.
+    Lost(String),
+    /// An error before anything was touched.
+    Failed(ErrorReport),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Stop::Failed(ErrorReport::from(&error))
+    }
+}
+
+/// The unit's part of the report, and its status.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// How the unit ended.
+    pub status: Status,
+    /// Of a repeat: the status that was settled earlier.
+    pub settled: Option<Status>,
+    /// The details.
+    pub unit: Unit,
+}
+
+/// The status that a reached level means for a request.
+pub fn status_of(level: Level, wanted: Level, minimum: Level) -> Status {
+    match level {
+        level if level >= wanted && level > Level::None => Status::Succeeded,
+        level if level >= minimum && level > Level::None => Status::Degraded,
+        _ => Status::Failed,
+    }
+}
+
+/// The report of a unit of which nothing is known yet.
+pub fn blank(task: &Task) -> Unit {
+    Unit {
+        account_id: task.account_id.clone(),
+        region_id: task.region_id.clone(),
+        instance_ids: vec![task.instance_id.clone()],
+        os_type: "linux".into(),
+        engine: "sequence".into(),
+        attempt: 1,
+        wanted: task.request.consistency,
+        ..Unit::default()
+    }
+}
+
+/// Adds a step to the timeline, in milliseconds since the start of the run.
+fn mark(task: &Task, unit: &mut Unit, step: &str, from: Timestamp, outcome: &str, detail: impl Into<String>) {
+    let since = |time: Timestamp| time.duration_since(task.started).as_millis() as i64;
+    unit.timeline.push(TimelineStep {
+        step: step.into(),
+        start_ms: since(from),
+        end_ms: since(task.client.clock().now()),
+        outcome: outcome.into(),
+        detail: detail.into(),
+    });
+}
+
+/// Adds a finding once.
+fn add_finding(findings: &mut Vec<Finding>, finding: Finding) {
+    if !findings.contains(&finding) {
+        findings.push(finding);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_is_judged_by_what_was_wanted_and_what_is_enough() {
+        let table = [
+            (Level::Application, Level::Application, Level::Crash, Status::Succeeded),
+            (Level::Filesystem, Level::Application, Level::Crash, Status::Degraded),
+            (Level::Crash, Level::Application, Level::Filesystem, Status::Failed),
+            (Level::Crash, Level::Crash, Level::Crash, Status::Succeeded),
+            (Level::None, Level::Crash, Level::Crash, Status::Failed),
+        ];
+        for (level, wanted, minimum, status) in table {
+            assert_eq!(
+                status_of(level, wanted, minimum),
+                status,
+                "{level:?} of {wanted:?}, {minimum:?} at least"
+            );
+        }
+    }
+}

@@ -127,6 +127,7 @@ pub fn signed(attempt: &str, port: u16) -> Signed {
         host: format!("localhost:{port}"),
         access_key_id: "STS.test".into(),
         security_token: "token+/=".into(),
+        signed_headers: "host;x-acs-action;x-acs-content-sha256;x-acs-date;x-acs-security-token;x-acs-signature-nonce;x-acs-version".into(),
         date: "2026-11-22T03:00:00Z".into(),
         date_seconds: 1_795_316_400,
         nonce: format!("n-{attempt}"),

@@ -1,0 +1,49 @@
+//! Finds the function's binary: beside this one, else built from the source that this one was built from.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use super::{Failure, progress};
+
+/// The binary, built first where that is needed and possible. A stale one is not used: cargo is asked whenever the
+/// source is there.
+pub(super) async fn find(quiet: bool) -> Result<PathBuf, Failure> {
+    let own = std::env::current_exe().map_err(|error| Failure::new(format!("where am I? {error}")))?;
+    let beside = own.with_file_name("bootstrap");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if let Some(profile) = profile(&own, source) {
+        progress(quiet, "building the function's binary (bootstrap) ...");
+        let mut cargo = tokio::process::Command::new("cargo");
+        cargo
+            .args(["build", "--bin", "bootstrap", "--quiet"])
+            .current_dir(source)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        if profile == "release" {
+            cargo.arg("--release");
+        }
+        if let Some(target) = own.parent().and_then(Path::parent) {
+            cargo.env("CARGO_TARGET_DIR", target);
+        }
+        match cargo.status().await {
+            Ok(status) if status.success() && beside.exists() => return Ok(beside),
+            Ok(status) if !beside.exists() => {
+                return Err(Failure::new(format!("cargo build --bin bootstrap: {status}")));
+            }
+            _ => {}
+        }
+    }
+    if beside.exists() {
+        return Ok(beside);
+    }
+    Err(Failure::new(format!(
+        "the function's binary is not at {}: build it (cargo build --release --bin bootstrap) and put it there",
+        beside.display()
+    )))
+}
+
+/// `debug` or `release` when this binary runs from cargo's target folder and its source is still there.
+fn profile<'a>(own: &'a Path, source: &Path) -> Option<&'a str> {
+    let profile = own.parent()?.file_name()?.to_str()?;
+    (matches!(profile, "debug" | "release") && source.join("Cargo.toml").exists()).then_some(profile)
+}

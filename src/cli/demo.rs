@@ -1,0 +1,244 @@
+//! `appsnap demo`: one timer tick from `events/` through the function's binary against a fresh local cloud, shown whole,
+//! then disks made from the group set beside equally atomic copies taken without a freeze.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Failure, bootstrap, install, progress, show};
+use crate::acs::{Client, Credentials, Endpoints, Identities, Settings, Transport};
+use crate::api::ecs::{self, CreateDisk};
+use crate::clock::Clock;
+use crate::local::cloud::{DISKS, INSTANCE, LocalCloud, OPERATOR, REGION};
+use crate::local::inspect;
+use crate::local::world;
+use crate::local::writer;
+use crate::report::{Level, Report};
+
+const TICK: &str = include_str!("../../events/timer.json");
+const PRESCRIPT: &str = "#!/bin/sh\n# Seed-style prescript: a real one would lock the database here.\necho \"appsnap-mark: phase=$APPSNAP_PHASE\"\n";
+const POSTSCRIPT: &str = "#!/bin/sh\n# A real one would unlock here; it is told what was reached.\necho \"outcome so far: $APPSNAP_OUTCOME\"\n";
+
+/// One timer tick against a fresh local cloud.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// One JSON document on standard output, nothing else.
+    #[arg(long)]
+    json: bool,
+    /// Mode of the scripts in the guest, e.g. 0755 to see what a wrong one does.
+    #[arg(long, default_value = "0700", value_parser = mode)]
+    script_mode: String,
+    /// The request's minimumLevel.
+    #[arg(long, value_parser = ["crash", "filesystem", "application"])]
+    minimum_level: Option<String>,
+    /// Install nothing; name what is missing instead.
+    #[arg(long)]
+    no_install: bool,
+    /// Seed of the local cloud (ids, instants of the cuts).
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Keep the freeze as short as rcu_expedited allows.
+    #[arg(long)]
+    fast_freeze: bool,
+    /// A famous failure to survive.
+    #[arg(long, value_name = "NAME")]
+    fault: Option<String>,
+    /// A database to protect.
+    #[arg(long, value_name = "NAME")]
+    database: Option<String>,
+    /// Also write a page.
+    #[arg(long, value_name = "FILE")]
+    html: Option<String>,
+}
+
+fn mode(text: &str) -> Result<String, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o7777 => Ok(format!("{mode:04o}")),
+        _ => Err("not an octal mode such as 0700".into()),
+    }
+}
+
+pub(super) async fn run(args: Args) -> Result<u8, Failure> {
+    let later = [
+        ("--fast-freeze", args.fast_freeze),
+        ("--fault", args.fault.is_some()),
+        ("--database", args.database.is_some()),
+        ("--html", args.html.is_some()),
+    ];
+    if let Some((flag, _)) = later.iter().find(|(_, given)| *given) {
+        return Err(Failure::usage(format!("{flag} is not supported yet")));
+    }
+    install::ensure(!args.no_install).await?;
+    let function = bootstrap::find(args.json).await?;
+    let clock = Clock::system();
+    let seed = args.seed.unwrap_or_else(|| (clock.jitter() * 1e9) as u64);
+    let settings = world::Settings { seed, ..world::Settings::default() };
+    progress(args.json, "starting the local cloud: API over HTTPS, one guest with three disks ...");
+    let cloud = LocalCloud::start(&clock, settings, &function, 0).await?;
+    let shown = tokio::select! {
+        shown = tick(&args, &clock, &cloud) => shown,
+        _ = tokio::signal::ctrl_c() => Err(Failure { message: "interrupted; everything is taken away".into(), code: 130 }),
+    };
+    let closed = cloud.close().await;
+    let (demo, report) = shown?;
+    closed?;
+    if args.json {
+        println!("{:#}", demo);
+    } else {
+        print!("{}", show::demo(&demo, &report, seed));
+    }
+    Ok(report.exit_code())
+}
+
+/// The request inside the tick, with what the command line changes.
+fn event(args: &Args, clock: &Clock) -> Result<Value, Failure> {
+    let read = |text: &str| {
+        serde_json::from_str::<Value>(text)
+            .map_err(|error| Failure::new(format!("events/timer.json: {error}")))
+    };
+    let mut event = read(TICK)?;
+    let mut request = read(event["payload"].as_str().unwrap_or_default())?;
+    if let Some(level) = &args.minimum_level {
+        request["minimumLevel"] = json!(level);
+    }
+    event["triggerTime"] = json!(clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+    event["payload"] = json!(request.to_string());
+    Ok(event)
+}
+
+async fn tick(args: &Args, clock: &Clock, cloud: &LocalCloud) -> Result<(Value, Report), Failure> {
+    let mode = args.script_mode.trim_start_matches('0');
+    for (path, text) in [("/tmp/prescript.sh", PRESCRIPT), ("/tmp/postscript.sh", POSTSCRIPT)] {
+        cloud.guest.write_file(path, text.as_bytes(), mode).await?;
+    }
+    let data = &DISKS[1..];
+    for (_, _, mount, _) in data {
+        writer::start(&cloud.guest, mount).await?;
+    }
+    progress(args.json, "a writer on each data disk writes and fsyncs ...");
+    let mut before = Vec::new();
+    for (id, _, mount, _) in data {
+        while writer::acknowledged(&cloud.guest, mount).await? < 40 {
+            clock.sleep(Duration::from_millis(50)).await;
+        }
+        cloud.store.take_snapshot(id, &format!("s-plain-{id}"))?;
+        before.push(writer::acknowledged(&cloud.guest, mount).await?);
+    }
+    progress(args.json, "the timer ticks: bootstrap gets the event ...");
+    let outcome = cloud.function.invoke(event(args, clock)?.to_string().into_bytes()).await;
+    let answer: Value = serde_json::from_slice(&outcome.body).unwrap_or_default();
+    let body = if answer.get("report").is_some() { &answer["report"] } else { &answer };
+    let report: Report = serde_json::from_value(body.clone()).map_err(|_| {
+        Failure::new(format!(
+            "the function gave no report: {}\n{}",
+            String::from_utf8_lossy(&outcome.body),
+            outcome.log.join("\n")
+        ))
+    })?;
+    progress(args.json, "disks are made from the group and looked at ...");
+    let mut disks = Vec::new();
+    for ((id, filesystem, ..), before) in data.iter().zip(before) {
+        let Some(restored) = restore(clock, cloud, &report, id).await? else { continue };
+        let copy = inspect::judge(&cloud.store.disk(&restored), *filesystem).await?;
+        let plain = inspect::judge(&cloud.store.snapshot(&format!("s-plain-{id}")), *filesystem).await?;
+        let mounted = inspect::mount(&cloud.store, &cloud.store.disk(&restored), *filesystem, true).await?;
+        let kept = tokio::fs::read(mounted.path(writer::FILE))
+            .await
+            .ok()
+            .and_then(|bytes| writer::count(&bytes))
+            .unwrap_or_default();
+        mounted.unmount().await?;
+        disks.push(json!({
+            "diskId": id,
+            "tags": tags(clock, cloud, &report, id).await?,
+            "filesystem": filesystem.name(),
+            "snapshotCopy": { "clean": copy.clean, "evidence": copy.evidence },
+            "plainCopy": { "clean": plain.clean, "evidence": plain.evidence },
+            "acknowledgedBefore": before,
+            "keptInSnapshot": kept,
+        }));
+    }
+    let webhook = cloud.sink.deliveries().into_iter().next_back();
+    let webhook = webhook.map(|delivery| serde_json::from_slice::<Value>(&delivery.body).unwrap_or_default());
+    Ok((json!({ "report": body, "disks": disks, "webhook": webhook }), report))
+}
+
+/// A disk made from the group's snapshot of `disk`, by the API; `None` where there is no such snapshot.
+async fn restore(
+    clock: &Clock,
+    cloud: &LocalCloud,
+    report: &Report,
+    disk: &str,
+) -> Result<Option<String>, Failure> {
+    let snapshots =
+        report.units.iter().filter(|unit| unit.level > Level::None).flat_map(|unit| &unit.snapshots);
+    let Some(snapshot) = snapshots.into_iter().find(|snapshot| snapshot.disk_id == disk) else {
+        return Ok(None);
+    };
+    let client = operator(clock, cloud)?;
+    let said = |error: crate::acs::Error| Failure::new(error.to_string());
+    let made = ecs::create_disk(
+        &client,
+        &CreateDisk {
+            region_id: REGION,
+            zone_id: &format!("{REGION}-k"),
+            snapshot_id: &snapshot.snapshot_id,
+            category: "cloud_essd",
+            size: DISKS[1].3 as i64,
+            name: "restored",
+            client_token: &clock.nonce(),
+            tags: &[],
+        },
+    )
+    .await
+    .map_err(said)?;
+    for _ in 0..100 {
+        let seen = ecs::describe_disks(&client, REGION, std::slice::from_ref(&made)).await.map_err(said)?;
+        if seen.iter().any(|disk| disk.status == "Available") {
+            return Ok(Some(made));
+        }
+        clock.sleep(Duration::from_millis(100)).await;
+    }
+    Err(Failure::new(format!(
+        "the disk {made}, made from {} of {INSTANCE}, did not become available",
+        snapshot.snapshot_id
+    )))
+}
+
+/// The tags that the cloud shows on the group's snapshot of `disk`.
+async fn tags(clock: &Clock, cloud: &LocalCloud, report: &Report, disk: &str) -> Result<Value, Failure> {
+    let ids: Vec<String> = report
+        .units
+        .iter()
+        .flat_map(|unit| &unit.snapshots)
+        .filter(|s| s.disk_id == disk)
+        .map(|s| s.snapshot_id.clone())
+        .collect();
+    let seen = ecs::describe_snapshots(&operator(clock, cloud)?, REGION, &ids)
+        .await
+        .map_err(|error| Failure::new(error.to_string()))?;
+    Ok(seen
+        .iter()
+        .flat_map(|snapshot| &snapshot.tags)
+        .map(|tag| (tag.key.clone(), json!(tag.value)))
+        .collect::<serde_json::Map<_, _>>()
+        .into())
+}
+
+/// A client with the operator's key of the local cloud.
+fn operator(clock: &Clock, cloud: &LocalCloud) -> Result<Client, Failure> {
+    let endpoint = cloud.endpoint();
+    let env = |name: &str| matches!(name, "APPSNAP_ECS_ENDPOINT").then(|| endpoint.clone());
+    let said = |error: &dyn std::fmt::Display| Failure::new(error.to_string());
+    let settings = Settings {
+        transport: Transport::https(Some(&cloud.ca_file)).map_err(|error| said(&error))?,
+        clock: clock.clone(),
+        endpoints: Endpoints::from_env(&env, &crate::api::PRODUCTS).map_err(|error| said(&error))?,
+        region_id: REGION.into(),
+        identities: std::sync::Arc::new(Identities::default()),
+    };
+    let (id, secret) = OPERATOR;
+    let credentials =
+        Credentials::new(Some(id.into()), Some(secret.into()), None).ok_or_else(|| Failure::new("no key"))?;
+    Ok(Client::new(settings, credentials))
+}

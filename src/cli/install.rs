@@ -1,0 +1,73 @@
+//! What the local cloud needs on this machine, installed where we may.
+
+use std::process::Stdio;
+
+use super::Failure;
+use crate::local::{host, store};
+
+/// Tool and the Debian package that has it.
+const PACKAGES: [(&str, &str); 10] = [
+    ("mkfs.xfs", "xfsprogs"),
+    ("xfs_db", "xfsprogs"),
+    ("xfs_logprint", "xfsprogs"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("dumpe2fs", "e2fsprogs"),
+    ("curl", "curl"),
+    ("losetup", "mount"),
+    ("mount", "mount"),
+    ("awk", "mawk"),
+    ("setpriv", "util-linux"),
+];
+
+/// Names every missing tool, and installs them when root may and `allowed`.
+pub(super) async fn ensure(allowed: bool) -> Result<(), Failure> {
+    let missing = lacking();
+    if missing.is_empty() && host::is_root() {
+        return Ok(());
+    }
+    if !host::is_root() {
+        return Err(Failure::new(format!(
+            "the local cloud mounts and freezes real file systems, so it needs root: sudo {}",
+            std::env::args().collect::<Vec<_>>().join(" ")
+        )));
+    }
+    let mut packages: Vec<&str> = missing
+        .iter()
+        .map(|tool| {
+            PACKAGES.iter().find(|(name, _)| name == tool).map_or("util-linux", |(_, package)| package)
+        })
+        .collect();
+    packages.sort_unstable();
+    packages.dedup();
+    let command = format!("apt-get install -y {}", packages.join(" "));
+    let known = host::missing(&["apt-get"]).is_empty();
+    if !allowed || !known {
+        return Err(Failure::new(format!("missing here: {}; install them: {command}", missing.join(", "))));
+    }
+    eprintln!("appsnap: missing here: {}; running: {command}", missing.join(", "));
+    for step in ["apt-get update -q", &command] {
+        let mut words = step.split(' ');
+        let status = tokio::process::Command::new(words.next().unwrap_or_default())
+            .args(words)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status()
+            .await
+            .map_err(|error| Failure::new(format!("{step}: {error}")))?;
+        if !status.success() {
+            return Err(Failure::new(format!("{step}: {status}; install by hand: {}", packages.join(" "))));
+        }
+    }
+    match lacking() {
+        left if left.is_empty() => Ok(()),
+        left => Err(Failure::new(format!("still missing after the installation: {}", left.join(", ")))),
+    }
+}
+
+fn lacking() -> Vec<&'static str> {
+    let mut wanted: Vec<&'static str> = store::TOOLS.to_vec();
+    wanted.extend(["curl", "setpriv", "fsfreeze", "setsid", "gzip", "base64"]);
+    wanted.dedup();
+    host::missing(&wanted)
+}

@@ -1,0 +1,72 @@
+//! `appsnap local`: the local cloud until Ctrl-C, for clients of any kind.
+
+use std::net::SocketAddr;
+
+use serde_json::json;
+
+use super::{Failure, bootstrap, install};
+use crate::clock::Clock;
+use crate::local::cloud::{ACCOUNT, DISKS, INSTANCE, LocalCloud, OPERATOR, REGION};
+use crate::local::world;
+
+/// Run the local cloud until Ctrl-C.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Where the API listens: loopback only.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// One JSON document on standard output, nothing else.
+    #[arg(long)]
+    json: bool,
+    /// Install nothing; name what is missing instead.
+    #[arg(long)]
+    no_install: bool,
+    /// Seed of ids and of the instants of the cuts.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+pub(super) async fn run(args: Args) -> Result<u8, Failure> {
+    if args.listen.ip() != std::net::IpAddr::from(std::net::Ipv4Addr::LOCALHOST) {
+        return Err(Failure::usage(format!(
+            "--listen {}: the local cloud listens on 127.0.0.1 only",
+            args.listen
+        )));
+    }
+    install::ensure(!args.no_install).await?;
+    let function = bootstrap::find(args.json).await?;
+    let clock = Clock::system();
+    let settings = world::Settings { seed: args.seed, ..world::Settings::default() };
+    let cloud = LocalCloud::start(&clock, settings, &function, args.listen.port()).await?;
+    let ca = cloud.ca_file.display().to_string();
+    if args.json {
+        let disks: Vec<_> = DISKS.iter().map(|(id, ..)| id).collect();
+        let told = json!({
+            "endpoint": cloud.endpoint(), "caFile": ca, "regionId": REGION, "accountId": ACCOUNT,
+            "accessKeyId": OPERATOR.0, "accessKeySecret": OPERATOR.1, "instanceId": INSTANCE, "diskIds": disks,
+        });
+        println!("{told:#}");
+    } else {
+        println!("The local cloud listens. Point a client at it:\n");
+        for (name, value) in [
+            ("APPSNAP_ECS_ENDPOINT", cloud.endpoint()),
+            ("APPSNAP_STS_ENDPOINT", cloud.endpoint()),
+            ("APPSNAP_FC_ENDPOINT", cloud.endpoint()),
+            ("APPSNAP_CA_BUNDLE", ca),
+            ("ALIBABA_CLOUD_ACCESS_KEY_ID", OPERATOR.0.into()),
+            ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", OPERATOR.1.into()),
+        ] {
+            println!("  export {name}={value}");
+        }
+        println!("\n  region {REGION}, account {ACCOUNT}, instance {INSTANCE}");
+        for (id, filesystem, mount, _) in DISKS {
+            println!("  disk {id} ({} on {mount})", filesystem.name());
+        }
+        println!(
+            "\nIn another terminal, with these variables: appsnap invoke events/timer.json --local\nCtrl-C ends it and takes everything away."
+        );
+    }
+    let _ = tokio::signal::ctrl_c().await;
+    cloud.close().await?;
+    Ok(0)
+}

@@ -1,0 +1,110 @@
+//! The operator's command, one file per verb. Exit codes are those of the report's status; 2 is wrong usage.
+
+mod bootstrap;
+mod demo;
+mod install;
+mod invoke;
+mod local;
+mod sequence;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Application-consistent snapshots of Alibaba Cloud ECS instances.
+#[derive(Debug, Parser)]
+#[command(name = "appsnap", version, arg_required_else_help = true)]
+struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// One timer tick against a fresh local cloud: freeze, snapshot, label, webhook, restored disks compared.
+    Demo(demo::Args),
+    /// Run the local cloud until Ctrl-C and print what to point a client at.
+    Local(local::Args),
+    /// Send an event to the function.
+    Invoke(invoke::Args),
+    /// Print the in-guest script as it is run, for review and allow-lists.
+    Sequence(sequence::Args),
+    /// Any verb that is planned and not built yet.
+    #[command(external_subcommand)]
+    Other(Vec<String>),
+}
+
+/// Verbs of the public face that are still to come.
+const PLANNED: [&str; 8] = ["check", "run", "status", "groups", "verify", "restore", "recipe", "ram"];
+
+/// Reads the command line and runs the verb.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return wrong(&format!("the runtime does not start: {error}")),
+    };
+    let done = runtime.block_on(async {
+        match args.verb {
+            Verb::Demo(args) => demo::run(args).await,
+            Verb::Local(args) => local::run(args).await,
+            Verb::Invoke(args) => invoke::run(args).await,
+            Verb::Sequence(args) => sequence::run(&args),
+            Verb::Other(words) => Err(other(&words)),
+        }
+    });
+    // Blocking reads of standard input or of a stuck file system must not keep the process.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("appsnap: {}", error.message);
+            ExitCode::from(error.code)
+        }
+    }
+}
+
+fn other(words: &[String]) -> Failure {
+    let verb = words.first().map(String::as_str).unwrap_or_default();
+    if PLANNED.contains(&verb) || verb == "schema" {
+        Failure::usage(format!("`{verb}` is not supported yet"))
+    } else {
+        Failure::usage(format!("`{verb}` is no verb of appsnap; see `appsnap --help`"))
+    }
+}
+
+fn wrong(message: &str) -> ExitCode {
+    eprintln!("appsnap: {message}");
+    ExitCode::from(1)
+}
+
+/// Why a verb could not do its work, and the exit code for it.
+#[derive(Debug)]
+struct Failure {
+    message: String,
+    code: u8,
+}
+
+impl Failure {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: 1 }
+    }
+
+    fn usage(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: 2 }
+    }
+}
+
+impl From<crate::local::host::Failure> for Failure {
+    fn from(failure: crate::local::host::Failure) -> Self {
+        Self::new(failure.0)
+    }
+}
+
+/// A line of progress, for people only.
+fn progress(quiet: bool, line: &str) {
+    if !quiet && std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        eprintln!("{line}");
+    }
+}

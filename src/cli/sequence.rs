@@ -1,0 +1,26 @@
+//! `appsnap sequence`: what runs in a guest, for people to read and for allow-lists to pin.
+
+use super::Failure;
+use crate::guest::render;
+
+/// Print the in-guest script.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Only the sha256 of what is run.
+    #[arg(long, conflicts_with = "comments")]
+    sha256: bool,
+    /// With its comments, as in the source.
+    #[arg(long)]
+    comments: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<u8, Failure> {
+    if args.sha256 {
+        println!("{}", render::sequence_sha256());
+    } else if args.comments {
+        print!("{}", render::commented_sequence());
+    } else {
+        print!("{}", render::sequence());
+    }
+    Ok(0)
+}

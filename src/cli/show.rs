@@ -1,0 +1,142 @@
+//! Reports for people. Pure: values in, text out.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use crate::report::{Report, Severity, Unit};
+
+/// The demo, whole.
+pub(super) fn demo(demo: &Value, report: &Report, seed: u64) -> String {
+    let mut out = self::report(report);
+    let webhook = &demo["webhook"];
+    let delivered = if webhook.is_null() {
+        "none arrived".to_string()
+    } else {
+        format!("status {}, {} bytes, signature good", webhook["status"], webhook.to_string().len())
+    };
+    line(&mut out, format_args!("\nWebhook as received: {delivered}"));
+    let disks = demo["disks"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if !disks.is_empty() {
+        line(
+            &mut out,
+            format_args!(
+                "\nDisks made from the group, beside an equally atomic copy taken without a freeze:"
+            ),
+        );
+    }
+    for disk in disks {
+        let word = |copy: &str| if disk[copy]["clean"] == true { "clean" } else { "NOT clean" };
+        let evidence = |copy: &str| disk[copy]["evidence"].as_str().unwrap_or_default().to_string();
+        line(&mut out, format_args!("  {} ({})", text(&disk["diskId"]), text(&disk["filesystem"])));
+        let tags = disk["tags"].as_object().into_iter().flatten();
+        let tags: Vec<String> = tags.map(|(key, value)| format!("{key}={}", text(value))).collect();
+        line(&mut out, format_args!("    tags: {}", tags.join("  ")));
+        line(
+            &mut out,
+            format_args!("    from the group: {:<9} {}", word("snapshotCopy"), evidence("snapshotCopy")),
+        );
+        line(
+            &mut out,
+            format_args!("    without freeze: {:<9} {}", word("plainCopy"), evidence("plainCopy")),
+        );
+        line(
+            &mut out,
+            format_args!(
+                "    writer: {} acknowledged before the tick, {} kept in the snapshot",
+                disk["acknowledgedBefore"], disk["keptInSnapshot"]
+            ),
+        );
+    }
+    line(&mut out, format_args!("\n(seed {seed})"));
+    out
+}
+
+/// A report.
+pub(super) fn report(report: &Report) -> String {
+    let mut out = String::new();
+    let repeats =
+        report.outcome.map(|outcome| format!(", as it was: {}", outcome.as_str())).unwrap_or_default();
+    line(
+        &mut out,
+        format_args!(
+            "{}: policy {}, run {}, {} ({} ms, {} API calls){repeats}",
+            report.status.as_str().to_uppercase(),
+            report.policy,
+            report.run,
+            report.trigger,
+            report.duration_ms,
+            report.api_calls
+        ),
+    );
+    if let Some(error) = &report.error {
+        line(&mut out, format_args!("  error {}: {}", error.code, error.message));
+        if let Some(cure) = &error.cure {
+            line(&mut out, format_args!("    cure: {cure}"));
+        }
+    }
+    report.units.iter().for_each(|one| unit(&mut out, one));
+    for notification in &report.notifications {
+        let error = notification.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
+        line(&mut out, format_args!("  told by {}: {}{error}", notification.channel, notification.status));
+    }
+    out
+}
+
+fn unit(out: &mut String, unit: &Unit) {
+    let group = unit.snapshot_group_id.as_deref().unwrap_or("no group");
+    line(
+        out,
+        format_args!(
+            "\n  {}: level {} (wanted {}), {group}",
+            unit.instance_ids.join(", "),
+            unit.level.as_str(),
+            unit.wanted.as_str()
+        ),
+    );
+    if !unit.reasons.is_empty() {
+        line(out, format_args!("    because: {}", unit.reasons.join(", ")));
+    }
+    if let Some(error) = &unit.error {
+        line(out, format_args!("    error {}: {}", error.code, error.message));
+    }
+    for finding in &unit.findings {
+        let weight = match finding.severity {
+            Severity::Note => "note",
+            Severity::Downgrade => "lowers the level",
+            Severity::Blocker => "blocks",
+        };
+        line(out, format_args!("    {} ({weight}) {}: {}", finding.code, finding.resource, finding.message));
+        line(out, format_args!("      cure: {}", finding.cure));
+    }
+    for snapshot in &unit.snapshots {
+        line(out, format_args!("    {} of {}: {}", snapshot.snapshot_id, snapshot.disk_id, snapshot.status));
+    }
+    let figures = [("quiesced", unit.quiesced_ms), ("frozen", unit.frozen_ms), ("api", unit.api_ms)];
+    let figures: Vec<String> =
+        figures.iter().filter_map(|(name, ms)| ms.map(|ms| format!("{name} {ms:.0} ms"))).collect();
+    if !figures.is_empty() {
+        line(out, format_args!("    {}", figures.join(", ")));
+    }
+    if !unit.timeline.is_empty() {
+        line(out, format_args!("    timeline, ms since the start:"));
+    }
+    for step in &unit.timeline {
+        line(
+            out,
+            format_args!(
+                "    {:>8} .. {:>6}  {:<20} {:<8} {}",
+                step.start_ms, step.end_ms, step.step, step.outcome, step.detail
+            ),
+        );
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn line(out: &mut String, words: std::fmt::Arguments) {
+    // Writing to a String does not fail.
+    let _ = writeln!(out, "{words}");
+}

@@ -1,0 +1,207 @@
+//! A request: survey, judge, protect each unit, sum up.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use super::{App, Invocation, Origin};
+use crate::acs::{Client, Role};
+use crate::api::fc::{Invoke, Mode, invoke_function};
+use crate::eligibility;
+use crate::event::Kind;
+use crate::policy::{Request, ids};
+use crate::protect::{Outcome, Task, saga, survey};
+use crate::report::{ErrorReport, Report, Status, Unit};
+
+impl App {
+    pub(super) async fn run(&self, origin: &Origin, value: &Value, invocation: &Invocation) -> Report {
+        let policy = value.get("policy").and_then(Value::as_str).unwrap_or_default();
+        let failed =
+            |error: ErrorReport| self.report(origin, policy, Status::Failed, Vec::new(), Some(error), 0);
+        let request = match Request::parse(value) {
+            Ok(request) => request,
+            Err(invalid) => return self.notified(failed(ErrorReport::from(&invalid)), None).await,
+        };
+        let report = match self.handed_on(origin, value, &request, invocation).await {
+            Some(Ok(report)) => return report,
+            Some(Err(error)) => failed(error),
+            None => match self.work(origin, &request, invocation).await {
+                Ok(report) => report,
+                Err(error) => failed(error),
+            },
+        };
+        self.notified(report, request.notify.as_deref()).await
+    }
+
+    /// Event sources cap an invocation at five minutes: such an event goes to an asynchronous invocation of the same
+    /// function. The task's id comes from the occurrence, so that a repeat is known as one.
+    async fn handed_on(
+        &self,
+        origin: &Origin,
+        value: &Value,
+        request: &Request,
+        invocation: &Invocation,
+    ) -> Option<Result<Report, ErrorReport>> {
+        let (name, qualifier) = invocation.function.as_ref().filter(|_| origin.kind == Kind::EventBridge)?;
+        let region_id =
+            request.region_id.clone().or_else(|| invocation.region_id.clone()).unwrap_or_default();
+        let client = match self.client(&region_id, invocation) {
+            Ok(client) => client,
+            Err(error) => return Some(Err(error)),
+        };
+        let task_id = ids::run_id(&request.policy, &origin.occurrence);
+        let event = json!(value).to_string();
+        let invoke = Invoke {
+            region_id: client.region_id(),
+            function_name: name,
+            qualifier: qualifier.as_deref(),
+            event: event.as_bytes(),
+            mode: Mode::Async { task_id: Some(&task_id) },
+        };
+        let report =
+            |status| self.report(origin, &request.policy, status, Vec::new(), None, client.api_calls());
+        match invoke_function(&client, &invoke).await {
+            Ok(_) => Some(Ok(report(Status::Pending))),
+            // The task's id is taken: the event came twice.
+            Err(error) if error.status == Some(409) => Some(Ok(report(Status::Pending))),
+            Err(error) => Some(Err(ErrorReport::from(&error))),
+        }
+    }
+
+    async fn work(
+        &self,
+        origin: &Origin,
+        request: &Request,
+        invocation: &Invocation,
+    ) -> Result<Report, ErrorReport> {
+        let plain = |code: &str, message: &str, cure: &str| ErrorReport {
+            code: code.into(),
+            message: message.into(),
+            cure: Some(cure.into()),
+            ..ErrorReport::default()
+        };
+        let remaining = std::time::Duration::try_from(invocation.deadline.duration_since(self.clock.now()))
+            .unwrap_or_default();
+        request.check_deadline(remaining).map_err(|invalid| ErrorReport::from(&invalid))?;
+        let region_id = request.region_id.clone().or_else(|| invocation.region_id.clone());
+        let region_id = region_id.ok_or_else(|| {
+            plain("region.none", "neither the request nor the platform names a region", "set regionId")
+        })?;
+        let base = self.client(&region_id, invocation)?;
+        let role_arn =
+            request.role(&|name: &str| self.get(name)).map_err(|invalid| ErrorReport::from(&invalid))?;
+        let client = match &role_arn {
+            Some(arn) => base.assuming(Role::new(arn, "appsnap")),
+            None => base,
+        };
+        let account_id = role_arn
+            .as_deref()
+            .and_then(account_of)
+            .or_else(|| invocation.account_id.clone())
+            .unwrap_or_default();
+        let found =
+            survey::survey(&client, &region_id, request).await.map_err(|error| ErrorReport::from(&error))?;
+        let run = ids::run_id(&request.policy, &origin.occurrence);
+        let mut at_work = JoinSet::new();
+        let count = found.len();
+        for (index, surveyed) in found.into_iter().enumerate() {
+            let task = Task {
+                client: client.clone(),
+                role_arn: role_arn.clone(),
+                request: request.clone(),
+                run: run.clone(),
+                unit: ids::unit_id(&run, &surveyed.instance_id),
+                region_id: region_id.clone(),
+                account_id: account_id.clone(),
+                instance_id: surveyed.instance_id.clone(),
+                disks: surveyed.disks.clone(),
+                started: origin.started,
+                deadline: invocation.deadline,
+            };
+            at_work.spawn(async move { (index, one(task, surveyed).await) });
+        }
+        let mut outcomes: BTreeMap<usize, Outcome> = BTreeMap::new();
+        let mut broken = None;
+        while let Some(done) = at_work.join_next().await {
+            match done {
+                Ok((index, outcome)) => drop(outcomes.insert(index, outcome)),
+                Err(error) => {
+                    broken = Some(plain(
+                        "unit.broken",
+                        &format!("a unit ended by a fault of appsnap: {error}"),
+                        "report this; send the event again: it settles the run",
+                    ))
+                }
+            }
+        }
+        if let (Some(error), true) = (broken, outcomes.len() < count) {
+            return Err(error);
+        }
+        Ok(self.summed_up(origin, request, outcomes.into_values().collect(), &client))
+    }
+
+    /// A run is as its worst unit; one of only settled units is a repeat.
+    pub(super) fn summed_up(
+        &self,
+        origin: &Origin,
+        request: &Request,
+        outcomes: Vec<Outcome>,
+        client: &Client,
+    ) -> Report {
+        let repeat = !outcomes.is_empty() && outcomes.iter().all(|outcome| outcome.settled.is_some());
+        let of = |outcome: &Outcome| outcome.settled.unwrap_or(outcome.status);
+        let worst = outcomes.iter().map(of).max().unwrap_or(Status::Refused);
+        let mut summary = BTreeMap::new();
+        for outcome in &outcomes {
+            *summary.entry(outcome.status.as_str().to_string()).or_insert(0) += 1;
+        }
+        let units: Vec<Unit> = outcomes.into_iter().map(|outcome| outcome.unit).collect();
+        let mut report = self.report(origin, &request.policy, worst, units, None, client.api_calls());
+        report.summary = summary;
+        if repeat {
+            report.status = Status::Skipped;
+            report.repeats = Some(report.run.clone());
+            report.outcome = Some(worst);
+        }
+        report
+    }
+}
+
+/// A unit with a blocker is refused untouched.
+async fn one(task: Task, surveyed: survey::Surveyed) -> Outcome {
+    let mut outcome = if eligibility::blocked(&surveyed.findings) {
+        let reasons = surveyed
+            .findings
+            .iter()
+            .filter(|f| f.severity == crate::report::Severity::Blocker)
+            .map(|f| f.code.clone())
+            .collect();
+        let unit = Unit { reasons, ..crate::protect::blank(&task) };
+        Outcome { status: Status::Refused, settled: None, unit }
+    } else {
+        saga::protect(&task).await
+    };
+    if !surveyed.os_type.is_empty() {
+        outcome.unit.os_type = surveyed.os_type;
+    }
+    let own = std::mem::take(&mut outcome.unit.findings);
+    outcome.unit.findings = surveyed.findings.into_iter().chain(own).collect();
+    outcome
+}
+
+/// `acs:ram::<account>:role/<name>`
+pub(super) fn account_of(arn: &str) -> Option<String> {
+    arn.split(':').nth(3).filter(|account| !account.is_empty()).map(str::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_account_is_read_from_the_role() {
+        assert_eq!(account_of("acs:ram::1234:role/appsnap").as_deref(), Some("1234"));
+        assert_eq!(account_of("nonsense"), None);
+    }
+}

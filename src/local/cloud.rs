@@ -1,0 +1,271 @@
+//! The local cloud put together: the world behind HTTPS, one real guest with its agent, the store, a webhook sink and
+//! the function. Effects of the world become acts on this machine here, and what came of them is reported back.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::agent::{self, Agent};
+use super::fc::{Fc, Function};
+use super::guest::{DiskSpec, Guest, GuestSpec};
+use super::host::Failure;
+use super::server::{Cloud, Server};
+use super::sink::Sink;
+use super::store::{Filesystem, Store};
+use super::world::{self, CommandNews, Effect, Happening, Policy, Settings, Task, World};
+use crate::clock::Clock;
+use crate::secret::Secret;
+
+/// The one region that is open.
+pub const REGION: &str = "cn-hangzhou";
+/// The one account.
+pub const ACCOUNT: &str = "1234567890123456";
+/// The instance of the fixtures in `events/`.
+pub const INSTANCE: &str = "i-bp1demo00000000000a";
+/// Its disks: id, file system, mount point, GiB as the API tells.
+pub const DISKS: [(&str, Filesystem, &str, u64); 3] = [
+    ("d-bp1demosystem0000000", Filesystem::Ext4, "/", 20),
+    ("d-bp1demodata000000000", Filesystem::Ext4, "/data", 40),
+    ("d-bp1demologs000000000", Filesystem::Xfs, "/logs", 40),
+];
+/// An operator's key in this cloud, which may do everything.
+pub const OPERATOR: (&str, &str) = ("LTAI5tLocalOperator00000", "local-operator-secret-000000");
+/// What the webhook's signature is checked with: 32 bytes in Base64.
+pub const WEBHOOK_SECRET: &str = "whsec_YXBwc25hcC1sb2NhbC1jbG91ZC13ZWJob29rLWtleSE=";
+
+const IMAGE_MIB: u64 = 320;
+
+/// A running local cloud with one guest. [`close`](Self::close) takes it away; if the process dies, its reaper does.
+pub struct LocalCloud {
+    /// The API.
+    pub server: Server,
+    /// The disks.
+    pub store: Arc<Store>,
+    /// The instance.
+    pub guest: Arc<Guest>,
+    /// Its agent.
+    pub agent: Agent,
+    /// Where reports go.
+    pub sink: Sink,
+    /// The function.
+    pub function: Fc,
+    /// The CA that clients have to trust.
+    pub ca_file: PathBuf,
+    _work: JoinSet<()>,
+}
+
+impl LocalCloud {
+    /// Starts everything; `port` 0 takes a free one.
+    pub async fn start(
+        clock: &Clock,
+        settings: Settings,
+        bootstrap: &Path,
+        port: u16,
+    ) -> Result<Self, Failure> {
+        let io = |what: &str| {
+            let what = what.to_string();
+            move |error: std::io::Error| Failure(format!("{what}: {error}"))
+        };
+        let (effects, mut todo) = mpsc::unbounded_channel();
+        let cloud = Cloud::new(populated(settings), clock.clone(), effects);
+        let server = Server::start(cloud.clone(), std::net::Ipv4Addr::LOCALHOST.into(), port, &[])
+            .await
+            .map_err(io("the API cannot listen"))?;
+        let store = Arc::new(Store::create(None, 8 * 1024).await?);
+        let spec = GuestSpec {
+            instance_id: INSTANCE.into(),
+            disks: DISKS
+                .iter()
+                .map(|(id, filesystem, mount, _)| DiskSpec {
+                    disk_id: (*id).into(),
+                    size_mib: IMAGE_MIB,
+                    filesystem: *filesystem,
+                    mount: Some((*mount).into()),
+                })
+                .collect(),
+            ca_pem: server.ca_pem.clone(),
+            hosts: Vec::new(),
+        };
+        let guest = Arc::new(Guest::start(clock, &store, &spec).await?);
+        let agent = Agent::new(clock, &guest, Duration::from_millis(300));
+        let sink = Sink::start(Secret::new(WEBHOOK_SECRET), clock.clone())
+            .await
+            .map_err(io("the webhook sink cannot listen"))?;
+        let ca_file = store.state().join("ca.pem");
+        tokio::fs::write(&ca_file, &server.ca_pem).await.map_err(io("the CA cannot be written"))?;
+        let function = Fc::new(deployed(&server, &sink, &ca_file, bootstrap), cloud.clone(), clock.clone());
+        server.serve_function(function.clone());
+        let mut work = JoinSet::new();
+        let hands = Hands { cloud, store: store.clone(), agent: agent.clone() };
+        work.spawn(async move {
+            let mut under_way = JoinSet::new();
+            while let Some(effect) = todo.recv().await {
+                hands.carry_out(effect, &mut under_way);
+                while under_way.try_join_next().is_some() {}
+            }
+        });
+        Ok(Self { server, store, guest, agent, sink, function, ca_file, _work: work })
+    }
+
+    /// Where clients are pointed.
+    pub fn endpoint(&self) -> String {
+        endpoint(&self.server)
+    }
+
+    /// Stops function and guest, takes disks and mounts away.
+    pub async fn close(self) -> Result<(), Failure> {
+        self.function.stop().await;
+        self.store.close().await
+    }
+}
+
+fn endpoint(server: &Server) -> String {
+    format!("https://localhost:{}", server.address.port())
+}
+
+/// Account, roles, instance and disks of the demo.
+fn populated(settings: Settings) -> World {
+    let mut world = World::new(settings);
+    world.add_region(REGION);
+    world.add_user(ACCOUNT, "operator", OPERATOR, Policy::full());
+    let role = |name: &str, statement: &str| world::Role {
+        account_id: ACCOUNT.into(),
+        name: name.into(),
+        trusted: true,
+        // The texts are ours and parse; a role that may do nothing would be noticed at once.
+        policy: Policy::parse(&format!("{{\"Version\":\"1\",\"Statement\":[{statement}]}}"))
+            .unwrap_or_else(|_| Policy::full()),
+    };
+    world.add_role(role(
+        "appsnap-function",
+        r#"{"Effect":"Allow","Action":["sts:AssumeRole","fc:InvokeFunction"],"Resource":"*"}"#,
+    ));
+    world.add_role(role(
+        "appsnap",
+        r#"{"Effect":"Allow","Action":["ecs:Describe*","ecs:RunCommand","ecs:CreateSnapshotGroup","ecs:TagResources"],"Resource":"*"}"#,
+    ));
+    world.add_instance(world::Instance {
+        id: INSTANCE.into(),
+        name: "orders-db".into(),
+        account_id: ACCOUNT.into(),
+        region_id: REGION.into(),
+        zone_id: format!("{REGION}-k"),
+        status: "Running".into(),
+        os_type: "linux".into(),
+        os_name: "Alibaba Cloud Linux  3.2104 LTS 64 bit".into(),
+        agent_alive: true,
+        agent_version: "2.2.4.900".into(),
+        ..world::Instance::default()
+    });
+    for (index, (id, _, _, size)) in DISKS.iter().enumerate() {
+        world.add_disk(world::Disk {
+            id: (*id).into(),
+            account_id: ACCOUNT.into(),
+            region_id: REGION.into(),
+            zone_id: format!("{REGION}-k"),
+            instance_id: Some(INSTANCE.into()),
+            category: "cloud_essd".into(),
+            performance_level: "PL1".into(),
+            size: *size,
+            status: "In_use".into(),
+            kind: if index == 0 { "system" } else { "data" }.into(),
+            // As the API tells; the guest calls them vda, vdb, ….
+            device: format!("/dev/xvd{}", char::from(b'a' + index as u8)),
+            ..world::Disk::default()
+        });
+    }
+    world
+}
+
+fn deployed(server: &Server, sink: &Sink, ca_file: &Path, bootstrap: &Path) -> Function {
+    let endpoint = endpoint(server);
+    let role = |name: &str| format!("acs:ram::{ACCOUNT}:role/{name}");
+    let env: [(&str, String); 7] = [
+        ("APPSNAP_ROLE_ARN", role("appsnap")),
+        ("APPSNAP_ECS_ENDPOINT", endpoint.clone()),
+        ("APPSNAP_STS_ENDPOINT", endpoint.clone()),
+        ("APPSNAP_FC_ENDPOINT", endpoint),
+        ("APPSNAP_CA_BUNDLE", ca_file.display().to_string()),
+        ("APPSNAP_DEMO_WEBHOOK_URL", sink.url()),
+        ("APPSNAP_DEMO_WEBHOOK_SECRET", WEBHOOK_SECRET.into()),
+    ];
+    Function {
+        name: "appsnap".into(),
+        region_id: REGION.into(),
+        account_id: ACCOUNT.into(),
+        role_arn: Some(role("appsnap-function")),
+        bootstrap: bootstrap.to_path_buf(),
+        env: env.into_iter().map(|(name, value)| (name.to_string(), value)).collect::<BTreeMap<_, _>>(),
+        timeout: Duration::from_secs(3600),
+        ..Function::default()
+    }
+}
+
+/// What carries out effects.
+struct Hands {
+    cloud: Cloud,
+    store: Arc<Store>,
+    agent: Agent,
+}
+
+impl Hands {
+    fn carry_out(&self, effect: Effect, under_way: &mut JoinSet<()>) {
+        match effect {
+            Effect::RunCommand(task) => {
+                drop(under_way.spawn(command(self.agent.clone(), self.cloud.clone(), task)))
+            }
+            Effect::StopCommand { invoke_id, .. } => self.agent.stop(&invoke_id),
+            // At once and in this order: the instant of the cut was drawn by the world.
+            Effect::CloneDisk { disk_id, snapshot_id, .. } => {
+                self.cloud.report(match self.store.take_snapshot(&disk_id, &snapshot_id) {
+                    Ok(()) => Happening::DiskCloned { snapshot_id },
+                    Err(_) => Happening::DiskCloneFailed { snapshot_id },
+                });
+            }
+            Effect::DiskFromSnapshot { snapshot_id, disk_id } => {
+                // Without its image a disk never becomes Available, as a restore that fails.
+                if self.store.disk_from_snapshot(&snapshot_id, &disk_id).is_ok() {
+                    self.cloud.report(Happening::DiskReady { disk_id });
+                }
+            }
+            Effect::DeleteSnapshot { snapshot_id } => drop(self.store.delete_snapshot(&snapshot_id)),
+            Effect::EmitEvent(_) => {} // nobody subscribes in the demo
+        }
+    }
+}
+
+async fn command(agent: Agent, cloud: Cloud, task: Task) {
+    let (sender, mut events) = mpsc::channel(16);
+    let tell = |news| {
+        let (invoke_id, instance_id) = (task.invoke_id.clone(), task.instance_id.clone());
+        cloud.report(Happening::Command { invoke_id, instance_id, news });
+    };
+    let Ok(content) = String::from_utf8(task.content.clone()) else {
+        return tell(CommandNews::Refused("ExecutionException".into()));
+    };
+    let command = agent::Command {
+        invoke_id: task.invoke_id.clone(),
+        content,
+        timeout: task.timeout,
+        working_dir: task.working_dir.clone(),
+    };
+    agent.run(command, sender);
+    while let Some(event) = events.recv().await {
+        match event {
+            agent::Event::Started => tell(CommandNews::Started),
+            agent::Event::Output(bytes) => tell(CommandNews::Output(bytes)),
+            agent::Event::Failed(code, _) => tell(CommandNews::Refused(code.into())),
+            agent::Event::Finished { exit_code, output, dropped } => {
+                tell(CommandNews::Finished { exit_code: exit_code.into(), output, dropped });
+            }
+            agent::Event::TimedOut { output, dropped } => tell(CommandNews::TimedOut { output, dropped }),
+            agent::Event::Stopped => tell(CommandNews::Stopped),
+            // The world ends it by its own timeout. Power events end the guest of a demo: nothing to restart.
+            agent::Event::Lost | agent::Event::PowerOff | agent::Event::Reboot => {}
+        }
+    }
+}

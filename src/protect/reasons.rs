@@ -1,0 +1,187 @@
+//! What each reason of the guest means and what to do about it: the table behind findings and documentation.
+
+use crate::report::{Finding, Severity};
+
+/// Code, meaning, cure.
+pub const TABLE: [(&str, &str, &str); 38] = [
+    (
+        "busy",
+        "another run holds the guest",
+        "wait until it has ended; one run at a time is allowed in a guest",
+    ),
+    (
+        "connect.failed",
+        "the guest did not reach the ECS endpoint before the freeze",
+        "let the guest reach linux.endpoint by HTTPS (vpc: inside the VPC without Internet), and check its CA certificates",
+    ),
+    (
+        "create.failed",
+        "the cloud did not accept the create inside the window",
+        "see the cloud's code; a throttle or a passing fault: run again",
+    ),
+    (
+        "disk.not_found",
+        "a chosen disk is not seen in the guest",
+        "check that the disk is attached and that its serial shows in /sys/block",
+    ),
+    (
+        "freeze.busy",
+        "a file system was frozen by somebody else",
+        "find the other backup tool; two of them must not run at once",
+    ),
+    (
+        "freeze.failed",
+        "a file system could not be frozen",
+        "see the detail; ext3, ext4 and XFS can be frozen",
+    ),
+    ("freeze.incomplete", "not every file system was frozen", "see the other reasons"),
+    (
+        "freeze.off",
+        "enableFsFreeze is false",
+        "set linux.enableFsFreeze to true for more than crash consistency",
+    ),
+    ("fs.changed", "a file system was mounted or unmounted meanwhile", "run again when nobody mounts"),
+    (
+        "fs.hidden",
+        "a file system cannot be reached under its mount point",
+        "unmount what lies over it, or remount it",
+    ),
+    (
+        "fs.namespace",
+        "a file system is mounted in another mount namespace only",
+        "mount it in the host's namespace too, or leave its disk out",
+    ),
+    (
+        "fs.not_quiet",
+        "something that cannot be frozen (swap, vfat, a raw disk) was written during the freeze",
+        "leave its disk out, or stop the writer in the prescript",
+    ),
+    (
+        "fs.shared",
+        "a shared file system lives on a chosen disk",
+        "leave the disk out: a freeze on one node does not stop the others",
+    ),
+    ("fs.spans", "a volume also stands on a disk that is not in the group", "add that disk to the group"),
+    ("group.disks", "the group does not hold exactly the chosen disks", "compare the members; run again"),
+    (
+        "group.exists",
+        "a group of this attempt existed before the freeze",
+        "somebody fired the signed request early: check who reads Cloud Assistant's commands",
+    ),
+    ("group.none", "there is no group", "see the other reasons"),
+    (
+        "group.not_visible",
+        "the group did not show all its disks while frozen",
+        "raise linux.visibleTimeoutInSeconds, or accept thawOn: accepted",
+    ),
+    ("group.too_old", "the group was created before the freeze", "do not trust this group; run again"),
+    (
+        "report.lost",
+        "the guest's report never came",
+        "check that Cloud Assistant is alive in the guest, then send the event again: it settles the run",
+    ),
+    (
+        "request.old",
+        "the signed request was too old when its turn came",
+        "shorten the prescript: signatures live 15 minutes",
+    ),
+    (
+        "script.declined",
+        "the prescript said that it is not this instance's turn (exit 75)",
+        "nothing to do where a replica declines",
+    ),
+    ("script.failed", "the prescript failed", "see its exit code and its output in the report"),
+    ("script.missing", "a script does not exist", "put it there, owner root, mode 0700"),
+    ("script.mode", "a script's mode is not 0700", "chmod 0700 the script"),
+    ("script.owner", "a script does not belong to root", "chown root the script"),
+    (
+        "script.parent",
+        "the directory of a script can be written by others",
+        "use /etc/appsnap, owner root, mode 0755",
+    ),
+    ("script.post", "the postscript failed", "see its exit code; check that the application works again"),
+    ("script.postscript", "no postscript ran well", "see the other reasons"),
+    ("script.prescript", "no prescript ran well", "see the other reasons"),
+    ("script.symlink", "a script is a symbolic link", "put the file itself there"),
+    (
+        "script.timeout",
+        "a script took longer than its limit and was ended",
+        "raise linux.scriptTimeoutInSeconds (780 at most), or make it faster",
+    ),
+    ("script.type", "a script is not a regular file", "put a regular file there"),
+    ("state.absent", "the guest was restarted between the two commands", "run again"),
+    (
+        "state.not_tmpfs",
+        "/run is not on tmpfs in the guest",
+        "mount a tmpfs on /run, as every supported image does",
+    ),
+    (
+        "state.space",
+        "/run has no room, or gzip or base64 are missing",
+        "free some space on /run; install gzip and coreutils",
+    ),
+    (
+        "tag.failed",
+        "the level could not be written on the snapshots",
+        "let the role call ecs:TagResources, then send the event again",
+    ),
+    ("tool.https", "the guest has neither curl (7.36 or newer) nor openssl", "install curl"),
+];
+
+/// Codes that need no row of their own: they share meaning and cure.
+const SHARED: [(&str, &str, &str); 3] = [
+    (
+        "thaw.",
+        "a file system was thawed by somebody else, or could not be thawed by us",
+        "find who else thaws; if one is still frozen, thaw it: fsfreeze --unfreeze",
+    ),
+    (
+        "watchdog.",
+        "the freeze lasted longer than timeoutInSeconds, or the watchdog died",
+        "see the timeline; raise linux.timeoutInSeconds if the file system needs longer",
+    ),
+    (
+        "tool.",
+        "a tool that the sequence needs is missing in the guest",
+        "install it (util-linux, coreutils, awk)",
+    ),
+];
+
+/// The finding for a reason told by the guest.
+pub fn finding(code: &str, detail: &str, resource: &str, severity: Severity) -> Finding {
+    let row = TABLE.iter().find(|(known, ..)| *known == code);
+    let row = row.or_else(|| SHARED.iter().find(|(prefix, ..)| code.starts_with(prefix)));
+    let (meaning, cure) =
+        row.map_or(("a reason of the guest", "see the detail"), |(_, meaning, cure)| (*meaning, *cure));
+    let message = if detail.is_empty() { meaning.to_string() } else { format!("{meaning}: {detail}") };
+    Finding { code: code.into(), severity, resource: resource.into(), message, cure: cure.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every code in the shell sources and in the label has a meaning of its own here.
+    #[test]
+    fn every_reason_of_the_sequence_is_explained() {
+        let sequence = crate::guest::render::sequence();
+        let mut codes: Vec<&str> = Vec::new();
+        for word in ["why ", "leave ", "stop ", "FAULT=\""] {
+            let told = sequence
+                .split(word)
+                .skip(1)
+                .map(|rest| rest.split([' ', '"', '\n', '%']).next().unwrap_or_default());
+            codes.extend(told.filter(|code| code.contains('.') && !code.contains(['$', '{'])));
+        }
+        assert!(codes.len() > 20, "{codes:?}");
+        for code in codes {
+            let found = finding(code, "", "i-1", Severity::Downgrade);
+            assert!(found.cure != "see the detail", "{code} has no meaning");
+        }
+    }
+
+    #[test]
+    fn the_table_is_in_order_and_has_each_code_once() {
+        assert!(TABLE.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    }
+}

@@ -1,0 +1,181 @@
+//! The session that the guest's requests are signed in: narrowed to this group, short, and its secret stays here.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{Stop, Task};
+use crate::acs::{Call, Network, Role, presign};
+use crate::api::ecs::{
+    CreateSnapshotGroup, GroupFilter, create_snapshot_group_call, describe_snapshot_groups_call,
+};
+use crate::guest::render::Signed;
+use crate::policy::{Endpoint, ids};
+use crate::report::{ErrorReport, Finding, Severity};
+
+/// Variants of the create: the first and two repeats inside the window.
+const CREATES: usize = 3;
+/// Variants of the look at the group: the warm-up and at most 23 looks.
+const DESCRIBES: usize = 24;
+/// What STS takes as a session policy.
+const POLICY_LIMIT: usize = 2048;
+
+/// Tags that a group is created with; the level starts at `crash` and is raised last, on the member snapshots.
+pub fn group_tags(task: &Task, attempt: &str, mounts: &[(String, String)]) -> Vec<(String, String)> {
+    let mut tags: Vec<(String, String)> = [
+        ("appsnap:policy", task.request.policy.as_str()),
+        ("appsnap:run", &task.run),
+        ("appsnap:attempt", attempt),
+        ("appsnap:level", "crash"),
+    ]
+    .map(|(key, value)| (key.to_string(), value.to_string()))
+    .into();
+    tags.extend(task.request.snapshot.tags.iter().map(|(key, value)| (key.clone(), value.clone())));
+    let room = 20_usize.saturating_sub(tags.len());
+    tags.extend(
+        mounts.iter().take(room).map(|(disk, place)| (format!("appsnap:mount:{disk}"), place.clone())),
+    );
+    tags
+}
+
+/// The session policy: create this group and look at groups, nothing else. Named by disk as far as STS's 2,048
+/// characters carry, else by instance (`true` in the second place).
+pub fn session_policy(region: &str, account: &str, instance: &str, disks: &[String]) -> (String, bool) {
+    let statement = |resources: Vec<String>| {
+        json!({ "Version": "1", "Statement": [
+            { "Effect": "Allow", "Action": "ecs:CreateSnapshotGroup", "Resource": resources },
+            { "Effect": "Allow", "Action": "ecs:DescribeSnapshotGroups", "Resource": "*" },
+        ]})
+        .to_string()
+    };
+    let of = |kind: &str, id: &str| format!("acs:ecs:{region}:{account}:{kind}/{id}");
+    let exact = statement(
+        std::iter::once(of("instance", instance)).chain(disks.iter().map(|id| of("disk", id))).collect(),
+    );
+    if exact.len() <= POLICY_LIMIT {
+        return (exact, false);
+    }
+    (statement(vec![of("instance", instance), of("disk", "*")]), true)
+}
+
+/// Signs the variants: one date, one token, a nonce each. Also the findings about how far the session is narrowed.
+pub async fn sign(
+    task: &Task,
+    attempt: &str,
+    mounts: &[(String, String)],
+) -> Result<(Signed, Vec<Finding>), Stop> {
+    let disks = task.disk_ids();
+    let mut findings = Vec::new();
+    let client = match &task.role_arn {
+        Some(arn) => {
+            let (policy, coarse) =
+                session_policy(&task.region_id, &task.account_id, &task.instance_id, &disks);
+            if coarse {
+                findings.push(note(
+                    "session.instance",
+                    &task.instance_id,
+                    "the guest's session is narrowed to the instance: the disks do not fit a session policy",
+                    "nothing to do; fewer disks in the group would narrow it further",
+                ));
+            }
+            let role = Role::new(arn, "appsnap-guest")
+                .narrowed(&policy)
+                .map_err(|error| own("session.policy", error.to_string()))?;
+            task.client.assuming(role)
+        }
+        None => {
+            findings.push(note(
+                "role.none",
+                &task.instance_id,
+                "without roleArn the guest's requests are signed by the function's own role, which cannot be narrowed",
+                "set roleArn, or APPSNAP_ROLE_ARN, to a role that the function may assume",
+            ));
+            task.client.clone()
+        }
+    };
+    let credentials = client.credentials(Duration::from_secs(20 * 60)).await?;
+    let network = match &task.request.linux.endpoint {
+        Endpoint::Public => Network::Public,
+        _ => Network::Vpc,
+    };
+    let endpoint = match &task.request.linux.endpoint {
+        Endpoint::Host(host) => crate::acs::Endpoint::parse("linux.endpoint", host),
+        _ => task.client.endpoints().seen_from(network, &crate::api::ecs::ECS, &task.region_id),
+    }
+    .map_err(|error| own("endpoint", error.to_string()))?;
+    let tags = group_tags(task, attempt, mounts);
+    let create = create_snapshot_group_call(&CreateSnapshotGroup {
+        region_id: &task.region_id,
+        instance_id: Some(&task.instance_id),
+        disk_ids: &disks,
+        name: task.request.snapshot.name.as_deref().unwrap_or(&format!("appsnap-{}", task.request.policy)),
+        description: task
+            .request
+            .snapshot
+            .description
+            .as_deref()
+            .unwrap_or(&format!("appsnap run {}", task.run)),
+        client_token: &ids::client_token(attempt),
+        tags: &tags,
+        resource_group_id: task.request.snapshot.resource_group_id.as_deref(),
+    });
+    let look = describe_snapshot_groups_call(
+        &task.region_id,
+        &GroupFilter { tags: &[("appsnap:attempt".into(), attempt.into())], ..GroupFilter::default() },
+    );
+    let clock = task.client.clock();
+    let (date, nonce) = (clock.now(), clock.nonce());
+    let variants = |call: &Call, letter: char, count: usize| -> Vec<_> {
+        (1..=count)
+            .map(|n| presign(call, &endpoint, &credentials, date, &format!("{nonce}-{letter}{n}")))
+            .collect()
+    };
+    let (creates, describes) = (variants(&create, 'c', CREATES), variants(&look, 'd', DESCRIBES));
+    let signed = Signed {
+        host: endpoint.host().to_string(),
+        access_key_id: credentials.access_key_id.clone(),
+        security_token: credentials
+            .security_token
+            .as_ref()
+            .map(|token| token.expose().to_string())
+            .unwrap_or_default(),
+        signed_headers: creates[0].signed_headers.clone(),
+        date: seconds(date),
+        date_seconds: date.as_second(),
+        nonce,
+        create_query: creates[0].query.clone(),
+        describe_query: describes[0].query.clone(),
+        creates: creates.into_iter().map(|variant| variant.signature).collect(),
+        describes: describes.into_iter().map(|variant| variant.signature).collect(),
+    };
+    Ok((signed, findings))
+}
+
+fn seconds(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn note(code: &str, resource: &str, message: &str, cure: &str) -> Finding {
+    let (code, resource, message, cure) = (code.into(), resource.into(), message.into(), cure.into());
+    Finding { code, severity: Severity::Note, resource, message, cure }
+}
+
+fn own(code: &str, message: String) -> Stop {
+    Stop::Failed(ErrorReport { code: code.into(), message, ..ErrorReport::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_names_each_disk_until_the_policy_is_full() {
+        let disks = |n: usize| -> Vec<String> { (0..n).map(|i| format!("d-bp1{i:017}")).collect() };
+        let (small, coarse) = session_policy("cn-hangzhou", "1234567890123456", "i-bp1", &disks(16));
+        assert!(!coarse && small.contains("disk/d-bp100000000000000015") && small.len() <= POLICY_LIMIT);
+        let (large, coarse) = session_policy("cn-hangzhou", "1234567890123456", "i-bp1", &disks(128));
+        assert!(coarse && large.contains("disk/*") && large.len() <= POLICY_LIMIT);
+        assert!(!small.contains("TagResources"));
+    }
+}

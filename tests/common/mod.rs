@@ -1,0 +1,22 @@
+//! What several integration tests share.
+
+use std::path::Path;
+
+/// Whether this machine has what a test needs: names of tools, `root`, `loop` (loop devices). If not, says so on stderr
+/// in the form that CI counts: `SKIPPED: <test>: needs <what>`; the test then returns.
+pub fn need(what: &[&str]) -> bool {
+    let lacks = |name: &str| match name {
+        "root" => !appsnap::local::host::is_root(),
+        "loop" => !Path::new("/dev/loop-control").exists(),
+        tool => !appsnap::local::host::missing(&[tool]).is_empty(),
+    };
+    let lacking: Vec<&str> = what.iter().copied().filter(|name| lacks(name)).collect();
+    if !lacking.is_empty() {
+        let thread = std::thread::current();
+        // Straight to the descriptor: the test harness keeps what the macros of a passing test print.
+        use std::io::Write;
+        let line = format!("SKIPPED: {}: needs {}\n", thread.name().unwrap_or("?"), lacking.join(", "));
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
+    lacking.is_empty()
+}

@@ -1,0 +1,136 @@
+"""Drives the local cloud with Alibaba Cloud's unmodified Python SDK: vendor_sdk.py PORT CA_FILE.
+
+Exits 0 when all is as expected, 3 when the SDK is not installed, 1 otherwise.
+"""
+
+import base64
+import json
+import sys
+import time
+
+try:
+    from alibabacloud_ecs20140526 import models as ecs_models
+    from alibabacloud_ecs20140526.client import Client as Ecs
+    from alibabacloud_sts20150401 import models as sts_models
+    from alibabacloud_sts20150401.client import Client as Sts
+    from alibabacloud_tea_openapi import models as open_api
+    from alibabacloud_tea_util.models import RuntimeOptions
+except ImportError as missing:
+    print(missing, file=sys.stderr)
+    sys.exit(3)
+
+ENDPOINT = "localhost:" + sys.argv[1]
+RUNTIME = RuntimeOptions(ca=sys.argv[2], read_timeout=10000, connect_timeout=5000, autoretry=False)
+REGION = "cn-hangzhou"
+
+
+def config(key, secret, token=None):
+    return open_api.Config(
+        access_key_id=key, access_key_secret=secret, security_token=token,
+        endpoint=ENDPOINT, protocol="https", region_id=REGION,
+    )
+
+
+def refused(code, call, *arguments):
+    """The call must fail with this Code."""
+    try:
+        call(*arguments)
+    except Exception as error:  # the SDK has several classes
+        assert getattr(error, "code", None) == code, f"{code} expected, not {error!r}"
+        return
+    raise AssertionError(f"{code} expected, but the call succeeded")
+
+
+def settled(what, check):
+    """Asks again until it is so; 10 s at most."""
+    for _ in range(200):
+        found = check()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(what)
+
+
+def main():
+    sts = Sts(config("LTAI5tVendor", "vendor-secret"))
+    me = sts.get_caller_identity_with_options(RUNTIME).body
+    assert me.account_id == "1" and me.identity_type == "RAMUser", me
+    assumed = sts.assume_role_with_options(sts_models.AssumeRoleRequest(
+        role_arn="acs:ram::1:role/appsnap", role_session_name="sdk@test", duration_seconds=900,
+    ), RUNTIME).body
+    assert assumed.assumed_role_user.arn.endswith("role/appsnap/sdk@test"), assumed
+    keys = assumed.credentials
+    ecs = Ecs(config(keys.access_key_id, keys.access_key_secret, keys.security_token))
+
+    regions = ecs.describe_regions_with_options(ecs_models.DescribeRegionsRequest(), RUNTIME).body.regions.region
+    assert [region.region_id for region in regions] == [REGION], regions
+    instances = ecs.describe_instances_with_options(ecs_models.DescribeInstancesRequest(
+        region_id=REGION, instance_ids=json.dumps(["i-vendor"]), max_results=10,
+        tag=[ecs_models.DescribeInstancesRequestTag(key="backup", value="every night + more")],
+    ), RUNTIME).body.instances.instance
+    assert [(one.instance_id, one.status, one.ostype) for one in instances] == [("i-vendor", "Running", "linux")], instances
+    disks = ecs.describe_disks_with_options(ecs_models.DescribeDisksRequest(
+        region_id=REGION, instance_id="i-vendor", max_results=100), RUNTIME).body.disks.disk
+    assert [disk.size for disk in disks] == [20, 20] and disks[0].serial_number == disks[0].disk_id[2:], disks
+    agents = ecs.describe_cloud_assistant_status_with_options(ecs_models.DescribeCloudAssistantStatusRequest(
+        region_id=REGION, instance_id=["i-vendor"]), RUNTIME).body
+    agents = agents.instance_cloud_assistant_status_set.instance_cloud_assistant_status
+    assert agents[0].cloud_assistant_status == "true", agents
+
+    script = base64.b64encode("#!/bin/sh\necho 'ünï * ~ + %'\n".encode()).decode()
+    invoke_id = ecs.run_command_with_options(ecs_models.RunCommandRequest(
+        region_id=REGION, type="RunShellScript", command_content=script, content_encoding="Base64",
+        instance_id=["i-vendor"], timeout=60, termination_mode="Process", keep_command=False, client_token="sdk-1",
+        name="快照 test", tag=[ecs_models.RunCommandRequestTag(key="appsnap:run", value="r 1")],
+    ), RUNTIME).body.invoke_id
+
+    def finished():
+        results = ecs.describe_invocation_results_with_options(ecs_models.DescribeInvocationResultsRequest(
+            region_id=REGION, invoke_id=invoke_id, content_encoding="PlainText"), RUNTIME).body.invocation
+        one = results.invocation_results.invocation_result[0]
+        return one if one.invocation_status == "Success" else None
+
+    result = settled("the command ends", finished)
+    assert (result.exit_code, result.output) == (0, "ran ünï"), result
+    found = ecs.describe_invocations_with_options(ecs_models.DescribeInvocationsRequest(
+        region_id=REGION, tag=[ecs_models.DescribeInvocationsRequestTag(key="appsnap:run", value="r 1")]), RUNTIME).body
+    assert [one.invoke_id for one in found.invocations.invocation] == [invoke_id], found
+
+    create = ecs_models.CreateSnapshotGroupRequest(
+        region_id=REGION, instance_id="i-vendor", name="from-the-sdk", client_token="sdk-2",
+        tag=[ecs_models.CreateSnapshotGroupRequestTag(key="appsnap:level", value="crash")])
+    group_id = ecs.create_snapshot_group_with_options(create, RUNTIME).body.snapshot_group_id
+    again = ecs.create_snapshot_group_with_options(create, RUNTIME).body.snapshot_group_id
+    assert group_id == again, "one token, one group"
+    create.name = "another"
+    refused("IdempotentParameterMismatch", ecs.create_snapshot_group_with_options, create, RUNTIME)
+
+    def visible():
+        groups = ecs.describe_snapshot_groups_with_options(ecs_models.DescribeSnapshotGroupsRequest(
+            region_id=REGION, snapshot_group_id=[group_id]), RUNTIME).body.snapshot_groups.snapshot_group
+        return groups[0] if groups else None
+
+    assert visible() is None, "a new group does not show at once"
+    group = settled("the group shows", visible)
+    assert group.tags.tag[0].key == "appsnap:level" and group.instance_id == "i-vendor", group
+    members = group.snapshots.snapshot
+    assert sorted(one.source_disk_id for one in members) == sorted(disk.disk_id for disk in disks), members
+    ids = [one.snapshot_id for one in members]
+    ecs.tag_resources_with_options(ecs_models.TagResourcesRequest(
+        region_id=REGION, resource_type="snapshot", resource_id=ids,
+        tag=[ecs_models.TagResourcesRequestTag(key="APPConsistent", value="True")]), RUNTIME)
+    snapshots = ecs.describe_snapshots_with_options(ecs_models.DescribeSnapshotsRequest(
+        region_id=REGION, snapshot_ids=json.dumps(ids)), RUNTIME).body.snapshots.snapshot
+    assert all(one.tags.tag[0].tag_key == "APPConsistent" for one in snapshots) and len(snapshots) == 2, snapshots
+    made = ecs.create_disk_with_options(ecs_models.CreateDiskRequest(
+        region_id=REGION, zone_id="cn-hangzhou-h", snapshot_id=ids[0], disk_category="cloud_essd",
+        client_token="sdk-3"), RUNTIME).body.disk_id
+    assert made.startswith("d-"), made
+
+    wrong = Ecs(config("LTAI5tVendor", "not the secret"))
+    refused("SignatureDoesNotMatch", wrong.describe_regions_with_options, ecs_models.DescribeRegionsRequest(), RUNTIME)
+    refused("InvalidDiskId.NotFound", ecs.create_snapshot_group_with_options, ecs_models.CreateSnapshotGroupRequest(
+        region_id=REGION, disk_id=["d-none"]), RUNTIME)
+
+
+main()
