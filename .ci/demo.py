@@ -33,9 +33,10 @@ if variant == "refused":
     expect("snapshots", [unit["snapshots"] for unit in units], [[]])
 else:
     expect("file systems", sorted(disk["filesystem"] for disk in told["disks"]), ["ext4", "xfs"])
-    expect("disks in the group", len(units[0]["snapshots"]) if units else 0, len(told["disks"]))
+    members = {snapshot["diskId"] for unit in units for snapshot in unit["snapshots"]}
     for disk in told["disks"]:
         name = f"{disk['diskId']} ({disk['filesystem']})"
+        expect(f"{name}: in the group", disk["diskId"] in members, True)
         marks = {key for key in disk["tags"] if key in ("APPConsistent", "FsConsistent")}
         expect(f"{name}: consistency tags", marks, {tag})
         expect(f"{name}: {tag}", disk["tags"].get(tag), "True")

@@ -89,7 +89,10 @@ async fn the_vendors_sdk_works_unmodified() {
     let done = match done {
         Ok(done) if done.status.code() != Some(3) => done,
         _ => {
-            eprintln!("SKIPPED: vendor_sdk: needs {python} with the packages of tests/requirements.txt");
+            // Straight to the descriptor: the harness keeps what the macros of a passing test print.
+            let line =
+                format!("SKIPPED: vendor_sdk: needs {python} with the packages of tests/requirements.txt\n");
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
             return;
         }
     };

@@ -103,6 +103,7 @@ connect() { # the warm-up proves route, TLS, signature, age, and that the group 
   if [ "$VIA" = curl ]; then connect_curl warm && answer; else
     connect_openssl && send_openssl d
     mv "$D/head.1" "$D/warm.head"
+    # shellcheck disable=SC2086
     set -- $Sd && LOOKS=$#
     connect_openssl # parked for the create
   fi

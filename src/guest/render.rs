@@ -218,7 +218,7 @@ fn plan_data(plan: &Plan) -> Result<String, RenderError> {
     data.set("THAWON", if plan.thaw_on == ThawOn::Visible { "visible" } else { "accepted" })?;
     data.set("VISTIME", &plan.visible.to_string())?;
     // The watchdog's own limit for a sequence that is stuck outside of the window.
-    data.set("TOTAL", &(scripts + plan.window + 90).to_string())?;
+    data.set("TOTAL", &(scripts + plan.window + 120).to_string())?;
     data.set("CA", plan.ca_bundle.as_deref().unwrap_or_default())?;
     data.set("SEQUENCE", &sequence_sha256())?;
     Ok(data.0)

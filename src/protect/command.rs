@@ -166,7 +166,7 @@ fn script_seconds(task: &Task) -> u32 {
 
 /// Above the sum of all limits in the guest, so that the agent's kill never comes first.
 pub fn sequence_seconds(task: &Task) -> u64 {
-    2 * u64::from(script_seconds(task)) + task.request.linux.timeout_in_seconds + 90
+    2 * u64::from(script_seconds(task)) + task.request.linux.timeout_in_seconds + 150
 }
 
 /// So much later, within the task's time.

@@ -23,7 +23,9 @@ pub struct Surveyed {
 pub async fn survey(client: &Client, region_id: &str, request: &Request) -> Result<Vec<Surveyed>, Error> {
     let ids = &request.targets.instance_ids;
     let instances = ecs::describe_instances(client, region_id, ids, &[]).await?;
-    let agents = assistant::describe_cloud_assistant_status(client, region_id, ids).await?;
+    // Only of those that are there: one unknown id fails the whole call.
+    let known: Vec<String> = instances.iter().map(|instance| instance.instance_id.clone()).collect();
+    let agents = assistant::describe_cloud_assistant_status(client, region_id, &known).await?;
     let mut all_disks = Vec::new();
     let mut found = Vec::new();
     for id in ids {

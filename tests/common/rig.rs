@@ -47,10 +47,9 @@ impl Rig {
         loop {
             let mut got = String::new();
             assert!(self.output.read_line(&mut got).unwrap() > 0, "the rig died: {text}");
-            if let Some(status) = got.trim_end().strip_prefix("--").and_then(|rest| rest.strip_suffix("--")) {
-                if let Ok(status) = status.parse() {
-                    return (text, status);
-                }
+            let status = got.trim_end().strip_prefix("--").and_then(|rest| rest.strip_suffix("--"));
+            if let Some(status) = status.and_then(|status| status.parse().ok()) {
+                return (text, status);
             }
             text.push_str(&got);
         }
