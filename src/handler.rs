@@ -131,9 +131,7 @@ impl App {
 
     fn ignored(&self, origin: &Origin, reason: String) -> Report {
         let error = ErrorReport { code: "event.ignored".into(), message: reason, ..ErrorReport::default() };
-        let mut report = self.report(origin, "", Status::Skipped, Vec::new(), Some(error), 0);
-        report.outcome = Some(Status::Succeeded);
-        report
+        self.report(origin, "", Status::Skipped, Vec::new(), Some(error), 0)
     }
 
     fn report(

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use super::{Failure, progress};
+use super::Failure;
 
 /// The binary, built first where that is needed and possible. A stale one is not used: cargo is asked whenever the
 /// source is there.
@@ -12,13 +12,24 @@ pub(super) async fn find(quiet: bool) -> Result<PathBuf, Failure> {
     let beside = own.with_file_name("bootstrap");
     let source = Path::new(env!("CARGO_MANIFEST_DIR"));
     if let Some(profile) = profile(&own, source) {
-        progress(quiet, "building the function's binary (bootstrap) ...");
+        if !quiet {
+            eprintln!(
+                "appsnap: cargo build --bin bootstrap: the function's binary; the first time takes minutes"
+            );
+        }
         let mut cargo = tokio::process::Command::new("cargo");
         cargo
-            .args(["build", "--bin", "bootstrap", "--quiet"])
+            .args(["build", "--bin", "bootstrap"])
             .current_dir(source)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
+        if quiet {
+            cargo.arg("--quiet");
+        }
+        // What the outer cargo set for this process would make the inner one build everything anew.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO")) {
+            cargo.env_remove(name);
+        }
         if profile == "release" {
             cargo.arg("--release");
         }

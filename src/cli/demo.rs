@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Failure, bootstrap, install, progress, show};
+use super::{Failure, bootstrap, install, out, progress, show};
 use crate::acs::{Client, Credentials, Endpoints, Identities, Settings, Transport};
 use crate::api::ecs::{self, CreateDisk};
 use crate::clock::Clock;
@@ -16,9 +16,6 @@ use crate::local::writer;
 use crate::report::{Level, Report};
 
 const TICK: &str = include_str!("../../events/timer.json");
-const PRESCRIPT: &str = "#!/bin/sh\n# Seed-style prescript: a real one would lock the database here.\necho \"appsnap-mark: phase=$APPSNAP_PHASE\"\n";
-const POSTSCRIPT: &str = "#!/bin/sh\n# A real one would unlock here; it is told what was reached.\necho \"outcome so far: $APPSNAP_OUTCOME\"\n";
-
 /// One timer tick against a fresh local cloud.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -58,6 +55,13 @@ fn mode(text: &str) -> Result<String, String> {
     }
 }
 
+/// The last webhook message as the sink received it.
+pub(super) struct Received {
+    pub(super) bytes: usize,
+    pub(super) fault: Option<String>,
+    pub(super) text: String,
+}
+
 pub(super) async fn run(args: Args) -> Result<u8, Failure> {
     let later = [
         ("--fast-freeze", args.fast_freeze),
@@ -80,12 +84,12 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
         _ = tokio::signal::ctrl_c() => Err(Failure { message: "interrupted; everything is taken away".into(), code: 130 }),
     };
     let closed = cloud.close().await;
-    let (demo, report) = shown?;
+    let (demo, report, received) = shown?;
     closed?;
     if args.json {
-        println!("{:#}", demo);
+        out(&format!("{demo:#}\n"))?;
     } else {
-        print!("{}", show::demo(&demo, &report, seed));
+        out(&show::demo(&demo, &report, received.as_ref(), seed))?;
     }
     Ok(report.exit_code())
 }
@@ -106,11 +110,12 @@ fn event(args: &Args, clock: &Clock) -> Result<Value, Failure> {
     Ok(event)
 }
 
-async fn tick(args: &Args, clock: &Clock, cloud: &LocalCloud) -> Result<(Value, Report), Failure> {
-    let mode = args.script_mode.trim_start_matches('0');
-    for (path, text) in [("/tmp/prescript.sh", PRESCRIPT), ("/tmp/postscript.sh", POSTSCRIPT)] {
-        cloud.guest.write_file(path, text.as_bytes(), mode).await?;
-    }
+async fn tick(
+    args: &Args,
+    clock: &Clock,
+    cloud: &LocalCloud,
+) -> Result<(Value, Report, Option<Received>), Failure> {
+    cloud.write_scripts(&args.script_mode).await?;
     let data = &DISKS[1..];
     for (_, _, mount, _) in data {
         writer::start(&cloud.guest, mount).await?;
@@ -158,9 +163,14 @@ async fn tick(args: &Args, clock: &Clock, cloud: &LocalCloud) -> Result<(Value, 
             "keptInSnapshot": kept,
         }));
     }
-    let webhook = cloud.sink.deliveries().into_iter().next_back();
-    let webhook = webhook.map(|delivery| serde_json::from_slice::<Value>(&delivery.body).unwrap_or_default());
-    Ok((json!({ "report": body, "disks": disks, "webhook": webhook }), report))
+    let delivery = cloud.sink.deliveries().into_iter().next_back();
+    let webhook = delivery.as_ref().map(|d| serde_json::from_slice::<Value>(&d.body).unwrap_or_default());
+    let received = delivery.map(|d| Received {
+        bytes: d.body.len(),
+        fault: d.fault,
+        text: String::from_utf8_lossy(&d.body).into_owned(),
+    });
+    Ok((json!({ "report": body, "disks": disks, "webhook": webhook }), report, received))
 }
 
 /// A disk made from the group's snapshot of `disk`, by the API; `None` where there is no such snapshot.

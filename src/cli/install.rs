@@ -23,7 +23,7 @@ const PACKAGES: [(&str, &str); 10] = [
 pub(super) async fn ensure(allowed: bool) -> Result<(), Failure> {
     let missing = lacking();
     if missing.is_empty() && host::is_root() {
-        return Ok(());
+        return room();
     }
     if !host::is_root() {
         return Err(Failure::new(format!(
@@ -60,14 +60,29 @@ pub(super) async fn ensure(allowed: bool) -> Result<(), Failure> {
         }
     }
     match lacking() {
-        left if left.is_empty() => Ok(()),
+        left if left.is_empty() => room(),
         left => Err(Failure::new(format!("still missing after the installation: {}", left.join(", ")))),
+    }
+}
+
+/// Images and snapshots grow to some hundred megabytes; a store that fills up in mid-run fails in odd ways.
+fn room() -> Result<(), Failure> {
+    const WANTED_MIB: u64 = 1024;
+    let place = "/var/tmp";
+    let free = rustix::fs::statvfs(place).map(|fs| fs.f_bavail.saturating_mul(fs.f_frsize) >> 20);
+    match free {
+        Ok(free) if free < WANTED_MIB => Err(Failure::new(format!(
+            "{place} has {free} MiB free, the local cloud needs {WANTED_MIB}: free some space there"
+        ))),
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::new(format!("{place}: {error}"))),
     }
 }
 
 fn lacking() -> Vec<&'static str> {
     let mut wanted: Vec<&'static str> = store::TOOLS.to_vec();
     wanted.extend(["curl", "setpriv", "fsfreeze", "setsid", "gzip", "base64"]);
+    wanted.sort_unstable();
     wanted.dedup();
     host::missing(&wanted)
 }

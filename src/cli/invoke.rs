@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Failure, show};
+use super::{Failure, out, show};
 use crate::acs::{Client, Credentials, Endpoints, Identities, Settings, Transport};
 use crate::api::fc::{Invoke, Mode, invoke_function};
 use crate::clock::Clock;
@@ -72,16 +72,18 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
     .map_err(|error| said(&error))?;
     let answer: Value = serde_json::from_slice(&invoked.body).unwrap_or_default();
     let body = if answer.get("report").is_some() { &answer["report"] } else { &answer };
-    let Ok(report) = serde_json::from_value::<Report>(body.clone()) else {
-        return Err(Failure::new(format!(
-            "the function gave no report: {}",
-            String::from_utf8_lossy(&invoked.body)
-        )));
+    // An event that held several triggers is answered by several reports.
+    let bodies = body["reports"].as_array().cloned().unwrap_or_else(|| vec![body.clone()]);
+    let reports: Result<Vec<Report>, _> = bodies.into_iter().map(serde_json::from_value).collect();
+    let Ok(reports) = reports else {
+        let text = String::from_utf8_lossy(&invoked.body);
+        return Err(Failure::new(format!("the function gave no report: {text}")));
     };
     if args.json {
-        println!("{body:#}");
+        out(&format!("{body:#}\n"))?;
     } else {
-        print!("{}", show::report(&report));
+        out(&reports.iter().map(show::report).collect::<Vec<_>>().join("\n"))?;
     }
-    Ok(report.exit_code())
+    let worst = reports.iter().max_by_key(|report| report.outcome.unwrap_or(report.status));
+    Ok(worst.map_or(1, Report::exit_code))
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::json;
 
-use super::{Failure, bootstrap, install};
+use super::{Failure, bootstrap, install, out};
 use crate::clock::Clock;
 use crate::local::cloud::{ACCOUNT, DISKS, INSTANCE, LocalCloud, OPERATOR, REGION};
 use crate::local::world;
@@ -38,6 +38,7 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
     let clock = Clock::system();
     let settings = world::Settings { seed: args.seed, ..world::Settings::default() };
     let cloud = LocalCloud::start(&clock, settings, &function, args.listen.port()).await?;
+    cloud.write_scripts("0700").await?;
     let ca = cloud.ca_file.display().to_string();
     if args.json {
         let disks: Vec<_> = DISKS.iter().map(|(id, ..)| id).collect();
@@ -45,7 +46,7 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
             "endpoint": cloud.endpoint(), "caFile": ca, "regionId": REGION, "accountId": ACCOUNT,
             "accessKeyId": OPERATOR.0, "accessKeySecret": OPERATOR.1, "instanceId": INSTANCE, "diskIds": disks,
         });
-        println!("{told:#}");
+        out(&format!("{told:#}\n"))?;
     } else {
         println!("The local cloud listens. Point a client at it:\n");
         for (name, value) in [

@@ -102,6 +102,18 @@ impl From<crate::local::host::Failure> for Failure {
     }
 }
 
+/// Writes to standard output; a reader that has gone is no error of ours, a full disk is.
+fn out(text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A line of progress, for people only.
 fn progress(quiet: bool, line: &str) {
     if !quiet && std::io::IsTerminal::is_terminal(&std::io::stderr()) {

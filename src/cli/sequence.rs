@@ -1,6 +1,6 @@
 //! `appsnap sequence`: what runs in a guest, for people to read and for allow-lists to pin.
 
-use super::Failure;
+use super::{Failure, out};
 use crate::guest::render;
 
 /// Print the in-guest script.
@@ -16,11 +16,11 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<u8, Failure> {
     if args.sha256 {
-        println!("{}", render::sequence_sha256());
+        out(&format!("{}\n", render::sequence_sha256()))?;
     } else if args.comments {
-        print!("{}", render::commented_sequence());
+        out(&render::commented_sequence())?;
     } else {
-        print!("{}", render::sequence());
+        out(&render::sequence())?;
     }
     Ok(0)
 }

@@ -4,18 +4,20 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use crate::report::{Report, Severity, Unit};
+use super::demo::Received;
+use crate::report::{ErrorReport, Report, Severity, Unit};
 
 /// The demo, whole.
-pub(super) fn demo(demo: &Value, report: &Report, seed: u64) -> String {
+pub(super) fn demo(demo: &Value, report: &Report, received: Option<&Received>, seed: u64) -> String {
     let mut out = self::report(report);
-    let webhook = &demo["webhook"];
-    let delivered = if webhook.is_null() {
-        "none arrived".to_string()
-    } else {
-        format!("status {}, {} bytes, signature good", webhook["status"], webhook.to_string().len())
-    };
-    line(&mut out, format_args!("\nWebhook as received: {delivered}"));
+    match received {
+        None => line(&mut out, format_args!("\nWebhook: none arrived")),
+        Some(Received { bytes, fault, text }) => {
+            let signature = fault.as_deref().unwrap_or("signature good");
+            let start: String = text.chars().take(240).collect();
+            line(&mut out, format_args!("\nWebhook as received ({bytes} bytes, {signature}):\n  {start}..."));
+        }
+    }
     let disks = demo["disks"].as_array().map(Vec::as_slice).unwrap_or_default();
     if !disks.is_empty() {
         line(
@@ -70,10 +72,7 @@ pub(super) fn report(report: &Report) -> String {
         ),
     );
     if let Some(error) = &report.error {
-        line(&mut out, format_args!("  error {}: {}", error.code, error.message));
-        if let Some(cure) = &error.cure {
-            line(&mut out, format_args!("    cure: {cure}"));
-        }
+        self::error(&mut out, "  ", error);
     }
     report.units.iter().for_each(|one| unit(&mut out, one));
     for notification in &report.notifications {
@@ -98,7 +97,10 @@ fn unit(out: &mut String, unit: &Unit) {
         line(out, format_args!("    because: {}", unit.reasons.join(", ")));
     }
     if let Some(error) = &unit.error {
-        line(out, format_args!("    error {}: {}", error.code, error.message));
+        self::error(out, "    ", error);
+    }
+    if unit.findings.is_empty() {
+        line(out, format_args!("    findings: none"));
     }
     for finding in &unit.findings {
         let weight = match finding.severity {
@@ -129,6 +131,21 @@ fn unit(out: &mut String, unit: &Unit) {
                 step.start_ms, step.end_ms, step.step, step.outcome, step.detail
             ),
         );
+    }
+}
+
+fn error(out: &mut String, indent: &str, error: &ErrorReport) {
+    line(out, format_args!("{indent}error {}: {}", error.code, error.message));
+    let parts = [
+        ("action", &error.action),
+        ("on", &error.resource),
+        ("RequestId", &error.request_id),
+        ("cure", &error.cure),
+    ];
+    for (name, value) in parts {
+        if let Some(value) = value {
+            line(out, format_args!("{indent}  {name}: {value}"));
+        }
     }
 }
 

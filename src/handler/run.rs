@@ -201,6 +201,7 @@ async fn one(task: Task, surveyed: survey::Surveyed) -> Outcome {
     }
     let own = std::mem::take(&mut outcome.unit.findings);
     outcome.unit.findings = surveyed.findings.into_iter().chain(own).collect();
+    outcome.unit.timeline.sort_by_key(|step| (step.start_ms, step.end_ms));
     outcome
 }
 

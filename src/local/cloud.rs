@@ -38,6 +38,9 @@ pub const OPERATOR: (&str, &str) = ("LTAI5tLocalOperator00000", "local-operator-
 pub const WEBHOOK_SECRET: &str = "whsec_YXBwc25hcC1sb2NhbC1jbG91ZC13ZWJob29rLWtleSE=";
 
 const IMAGE_MIB: u64 = 320;
+const PRESCRIPT: &str =
+    "#!/bin/sh\n# A real one locks the database here.\necho \"appsnap-mark: phase=$APPSNAP_PHASE\"\n";
+const POSTSCRIPT: &str = "#!/bin/sh\n# A real one unlocks here; it is told what was reached.\necho \"outcome so far: $APPSNAP_OUTCOME\"\n";
 
 /// A running local cloud with one guest. [`close`](Self::close) takes it away; if the process dies, its reaper does.
 pub struct LocalCloud {
@@ -109,6 +112,14 @@ impl LocalCloud {
             }
         });
         Ok(Self { server, store, guest, agent, sink, function, ca_file, _work: work })
+    }
+
+    /// Writes the vendor's pair of scripts into the guest, with an octal mode.
+    pub async fn write_scripts(&self, mode: &str) -> Result<(), Failure> {
+        for (path, text) in [("/tmp/prescript.sh", PRESCRIPT), ("/tmp/postscript.sh", POSTSCRIPT)] {
+            self.guest.write_file(path, text.as_bytes(), mode).await?;
+        }
+        Ok(())
     }
 
     /// Where clients are pointed.

@@ -56,7 +56,7 @@ pub async fn take_back(task: &Task, unit: &mut Unit, attempt: &str, lost: &str) 
     let from = task.client.clock().now();
     match settle_in_guest(task, attempt).await {
         Ok(told) => {
-            let detail = format!("{lost}; the second command found: {}", told.phase);
+            let detail = format!("{lost}; `settle` in the guest found: {}", told.phase);
             if matches!(told.phase.as_str(), "idle" | "absent") {
                 unit.error = Some(ErrorReport {
                     code: "guest.lost".into(),
@@ -110,9 +110,8 @@ async fn ask(task: &Task, attempt: &str, seconds: u64) -> Result<Told, String> {
         .await
         .map_err(|error| error.to_string())?;
     let result = wait(task, &invoke_id, soon(task, seconds)).await.map_err(|error| error.to_string())?;
-    let Some(result) = result else { return Err("the second command was not answered either".into()) };
-    Told::read(&result.output)
-        .ok_or_else(|| format!("the second command told nothing: {}", undelivered(&result)))
+    let Some(result) = result else { return Err("`settle` was not answered either".into()) };
+    Told::read(&result.output).ok_or_else(|| format!("`settle` told nothing: {}", undelivered(&result)))
 }
 
 /// Starts a command; the same `kind` and attempt are the same command.

@@ -2,7 +2,7 @@
 
 use super::command::{DELIVERY, result, run, sequence_seconds, soon, take_back, undelivered, wait};
 use super::repeat::{self, Found};
-use super::settle::{fill, place, settle, why};
+use super::settle::{confirm, fill, members, place, settle, why};
 use super::{Outcome, Stop, Task, add_finding, blank, mark, session};
 use crate::api::assistant::InvocationResult;
 use crate::eligibility::DiskFacts;
@@ -58,6 +58,12 @@ pub async fn earlier(task: &Task) -> Option<Outcome> {
         Ok(Found::Fresh) => None,
         Ok(Found::Settled(status, level)) => {
             unit.level = level;
+            if level > Level::None
+                && let Ok(group) = confirm(task, &attempt_of(task), None).await
+            {
+                unit.snapshot_group_id = group.as_ref().map(|group| group.snapshot_group_id.clone());
+                unit.snapshots = group.as_ref().map(members).unwrap_or_default();
+            }
             Some(Outcome { status: Status::Skipped, settled: Some(status), unit })
         }
         Ok(Found::Running(invoke_id)) => {

@@ -108,7 +108,11 @@ pub fn untouched(told: &Told) -> bool {
 
 /// The group of the attempt, by the attempt's tag, and by its id where the guest knows it. One that was accepted is
 /// waited for until all its disks show.
-async fn confirm(task: &Task, attempt: &str, told: Option<&Told>) -> Result<Option<SnapshotGroup>, Error> {
+pub async fn confirm(
+    task: &Task,
+    attempt: &str,
+    told: Option<&Told>,
+) -> Result<Option<SnapshotGroup>, Error> {
     let id: Vec<String> = told.and_then(|told| told.group.clone()).into_iter().collect();
     let tags = [("appsnap:attempt".to_string(), attempt.to_string())];
     // Always by the tag, which only a request signed for this attempt can have set: a guest may tell any id.
@@ -154,7 +158,8 @@ pub fn why(told: Option<&Told>, missing: &[label::Missing]) -> Vec<String> {
     codes.into_iter().map(str::to_string).collect()
 }
 
-fn members(group: &SnapshotGroup) -> Vec<SnapshotReport> {
+/// The members, as the report tells them.
+pub fn members(group: &SnapshotGroup) -> Vec<SnapshotReport> {
     let status = |progress: &str| if progress == "100%" { "accomplished" } else { "progressing" };
     let member = |s: &ecs::GroupSnapshot| SnapshotReport {
         snapshot_id: s.snapshot_id.clone(),
