@@ -82,7 +82,7 @@ async fn a_function_killed_in_mid_run_is_settled_by_the_same_event() {
             break;
         }
         // The agent tells the end a little later.
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        bench.until("sleep 0.3").await;
         last = bench.send(tick(AT, json!({}))).await.report;
     }
     assert_eq!(verdict(&last), (Status::Succeeded, Level::Application, vec![]));
