@@ -19,6 +19,13 @@ fn verdict(report: &Report) -> (Status, Level, Vec<&str>) {
     (report.status, unit.level, unit.reasons.iter().map(String::as_str).collect())
 }
 
+/// Kills the function in mid-run.
+fn kill(bench: &Bench) {
+    for pid in bench.cloud.function.pids() {
+        kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
+    }
+}
+
 /// The vendor's tag that every snapshot of the only group has.
 async fn vendor_tags(bench: &Bench) -> Vec<&'static str> {
     let tags = bench.tags().await;
@@ -64,9 +71,7 @@ async fn a_function_killed_in_mid_run_is_settled_by_the_same_event() {
     let bench = Bench::start(Settings::default(), HOLD).await;
     let killed = bench.send_off(tick(AT, json!({})));
     bench.until("[ -e /run/at-work ]").await;
-    for pid in bench.cloud.function.pids() {
-        kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
-    }
+    kill(&bench);
     assert_eq!(killed.await.unwrap().error_type, Some("UnhandledInvocationError"));
     let meanwhile = bench.send(tick(AT, json!({}))).await.report;
     assert_eq!((meanwhile.status, meanwhile.exit_code()), (Status::Pending, 5));
@@ -77,7 +82,7 @@ async fn a_function_killed_in_mid_run_is_settled_by_the_same_event() {
             break;
         }
         // The agent tells the end a little later.
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        bench.until("sleep 0.3").await;
         last = bench.send(tick(AT, json!({}))).await.report;
     }
     assert_eq!(verdict(&last), (Status::Succeeded, Level::Application, vec![]));
@@ -86,6 +91,29 @@ async fn a_function_killed_in_mid_run_is_settled_by_the_same_event() {
     assert_eq!(vendor_tags(&bench).await, ["APPConsistent"]);
     assert_eq!(bench.record().await["appsnap:outcome"], "succeeded");
     assert_eq!(bench.trace().await, ["pre", "post application"]);
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_command_settles_the_run_whose_function_died() {
+    if !need(&NEEDS) {
+        return;
+    }
+    let bench = Bench::start(Settings::default(), HOLD).await;
+    let linux = json!({ "scriptTimeoutInSeconds": 30, "thawOn": "accepted" });
+    let killed = bench.send_off(tick(AT, json!({ "linux": linux })));
+    bench.until("[ -e /run/at-work ]").await;
+    kill(&bench);
+    killed.await.unwrap();
+    bench.until("touch /run/go-on; [ -e /run/appsnap/a-*/end ]").await;
+    let ended = bench.task_completed().await;
+    let report = bench.send(ended.clone()).await.report;
+    assert_eq!(verdict(&report), (Status::Succeeded, Level::Application, vec![]));
+    let again = bench.send(ended).await.report;
+    assert_eq!((again.status, again.exit_code()), (Status::Skipped, 0));
+    let repeat = bench.send(tick(AT, json!({ "linux": linux }))).await.report;
+    assert_eq!((repeat.outcome, &repeat.run), (Some(Status::Succeeded), &report.run));
+    assert_eq!(vendor_tags(&bench).await, ["APPConsistent"]);
     bench.close().await;
 }
 
@@ -224,16 +252,24 @@ async fn thaw_on_accepted_is_told_and_a_silent_webhook_changes_no_status() {
     if !need(&NEEDS) {
         return;
     }
-    let bench = Bench::start(Settings::default(), "true").await;
+    // All the tags that there may be at once.
+    let settings = Settings { tags_reach_members: true, ..Settings::default() };
+    let tags: Value =
+        (0..12).map(|n| (format!("team{n}"), json!("ops"))).collect::<serde_json::Map<_, _>>().into();
+    let bench = Bench::start(settings, "for n in 1 2 3; do echo appsnap-mark: lsn$n=4$n; done").await;
     bench.cloud.sink.answer_with(&[503, 503, 503]);
     let linux = json!({ "scriptTimeoutInSeconds": 30, "thawOn": "accepted" });
-    let report = bench.send(tick(AT, json!({ "linux": linux }))).await.report;
+    let report = bench.send(tick(AT, json!({ "linux": linux, "snapshot": { "tags": tags } }))).await.report;
     assert_eq!(verdict(&report), (Status::Succeeded, Level::Application, vec![]));
     let told = report.units[0].findings.iter().find(|finding| finding.code == "window.accepted");
     assert_eq!(told.map(|finding| finding.severity), Some(Severity::Note), "{:?}", report.units[0].findings);
     let [notification] = &report.notifications[..] else { panic!("{:?}", report.notifications) };
     assert_eq!((&*notification.status, notification.attempts), ("failed", 3));
     assert!(notification.error.as_ref().unwrap().contains("503"), "{notification:?}");
+    assert_eq!(report.units[0].marks["lsn3"], "43");
+    assert!(
+        bench.tags().await.iter().all(|tags| tags["appsnap:mark:lsn1"] == "41" && tags["team11"] == "ops")
+    );
     assert_eq!(vendor_tags(&bench).await, ["APPConsistent"]);
     bench.close().await;
 }

@@ -32,7 +32,8 @@ pub fn group_tags(task: &Task, attempt: &str, mounts: &[(String, String)]) -> Ve
     .map(|(key, value)| (key.to_string(), value.to_string()))
     .into();
     tags.extend(task.request.snapshot.tags.iter().map(|(key, value)| (key.clone(), value.clone())));
-    let room = 20_usize.saturating_sub(tags.len());
+    // Should they reach the members, these get reason, mount, the vendor's tag and marks besides: 20 is the limit.
+    let room = 12_usize.saturating_sub(tags.len());
     tags.extend(
         mounts.iter().take(room).map(|(disk, place)| (format!("appsnap:mount:{disk}"), place.clone())),
     );

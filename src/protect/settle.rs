@@ -16,6 +16,9 @@ use crate::report::{ErrorReport, Level, Scripts, Severity, SnapshotReport, Statu
 /// How long a group that must be there is looked for.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(20);
 
+/// How many marks of the scripts become tags.
+const MARKS: usize = 4;
+
 /// From what the guest told (or not) to the unit's outcome.
 pub async fn settle(
     task: &Task,
@@ -241,8 +244,26 @@ async fn write(task: &Task, group: &SnapshotGroup, unit: &Unit, told: Option<&To
     ]
     .map(|(key, value)| (key.to_string(), value.to_string()))
     .into();
+    tags.extend(mark_tags(unit, task.request.snapshot.tags.len()));
     tags.extend(vendor_tag(unit.level).map(|(key, value)| (key.to_string(), value.to_string())));
     ecs::tag_resources(&task.client, &task.region_id, "snapshot", &ids, &tags).await
+}
+
+/// Marks of the scripts as tags. What might be too many (20 are allowed, and the group's own may have reached the
+/// snapshot) or refused by the API stays in the report only: a mark must not cost the label.
+fn mark_tags(unit: &Unit, of_user: usize) -> Vec<(String, String)> {
+    let fit = |key: &str, value: &str| {
+        let text = format!("{key} {value}").to_lowercase();
+        key.chars().count() <= 100
+            && value.chars().count() <= 128
+            && !["http://", "https://"].iter().any(|link| text.contains(link))
+            && !["acs:", "aliyun"].iter().any(|own| value.to_lowercase().starts_with(own))
+    };
+    let marks = unit.marks.iter().filter(|(key, value)| fit(key, value));
+    marks
+        .take(MARKS.min(13_usize.saturating_sub(of_user)))
+        .map(|(key, value)| (format!("appsnap:mark:{key}"), value.clone()))
+        .collect()
 }
 
 /// The unit is settled from here on: a repeat answers with this.
@@ -252,4 +273,52 @@ async fn close(task: &Task, invoke_id: &str, status: Status, level: Level) -> Re
         ("appsnap:level".to_string(), level.as_str().to_string()),
     ];
     ecs::tag_resources(&task.client, &task.region_id, "invocation", &[invoke_id.to_string()], &tags).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::label::Missing;
+    use super::*;
+
+    fn told(codes: &[&str]) -> Told {
+        let reasons = codes.iter().map(|code| (code.to_string(), String::new())).collect();
+        Told { reasons, ..Told::default() }
+    }
+
+    #[test]
+    fn reasons_explain_the_level_and_what_weighs_most_comes_first() {
+        use Missing::*;
+        type Case = (&'static [&'static str], &'static [Missing], &'static [&'static str]);
+        let table: [Case; 7] = [
+            (&["script.mode"], &[Prescript, Postscript], &["script.mode"]),
+            // The guest knows nothing of a disk that is missing in the group.
+            (&["script.mode"], &[Disks, Prescript, Postscript], &["group.disks", "script.mode"]),
+            (&["script.failed", "create.failed"], &[Group], &["create.failed", "script.failed"]),
+            (&["script.failed"], &[Group], &["script.failed"]),
+            (&[], &[Group], &["group.none"]),
+            (&["freeze.busy", "freeze.busy"], &[Accepted, Frozen, Thawed], &["freeze.busy"]),
+            (&[], &[Report, Absent, Born, Watchdog, Prescript], &["report.lost"]),
+        ];
+        for (codes, missing, expected) in table {
+            assert_eq!(why(Some(&told(codes)), missing), expected, "{codes:?} {missing:?}");
+        }
+    }
+
+    #[test]
+    fn a_mark_becomes_a_tag_only_where_the_api_takes_it() {
+        let mark = |key: &str, value: &str| (key.to_string(), value.to_string());
+        let unit = Unit {
+            marks: [
+                mark("gtid", "a:1-9"),
+                mark("see", "https://x"),
+                mark("who", "acs:y"),
+                mark("long", &"x".repeat(129)),
+            ]
+            .into(),
+            ..Unit::default()
+        };
+        assert_eq!(mark_tags(&unit, 0), [mark("appsnap:mark:gtid", "a:1-9")]);
+        let unit = Unit { marks: (0..30).map(|n| mark(&n.to_string(), "v")).collect(), ..Unit::default() };
+        assert_eq!((mark_tags(&unit, 0).len(), mark_tags(&unit, 12).len()), (MARKS, 1));
+    }
 }

@@ -145,6 +145,18 @@ impl Bench {
         map(found.remove(0).tags)
     }
 
+    /// The event that ECS emits when the only sequence is over.
+    pub async fn task_completed(&self) -> Vec<u8> {
+        let tags = [("appsnap:policy".to_owned(), "orders-db".to_owned())];
+        let found = assistant::invocations_by_tag(&self.client, REGION, &tags).await.unwrap();
+        let data =
+            json!({ "invokeId": found[0].invoke_id, "instanceId": INSTANCE, "invocationStatus": "Success" });
+        json!({ "id": "e-1", "source": "acs.ecs", "specversion": "1.0",
+                "type": "ecs:CloudAssistant:TaskCompleted", "data": data })
+        .to_string()
+        .into_bytes()
+    }
+
     /// Nothing is frozen; takes everything away.
     pub async fn close(self) {
         for mount in self.cloud.guest.mounts() {
