@@ -57,7 +57,7 @@ connect_curl() { # warm | again: [the warm-up,] then the create behind its gate,
   } >"$D/curl.conf"
   rm -f "$D/out" && mkfifo "$D/out"
   curl -q -K "$D/curl.conf" >"$D/out" 2>>"$D/curl.err" 3>&- 4>&- 5<&- 9>&- &
-  echo $! >"$D/conn.pid"
+  CONN=$! && echo $CONN >"$D/conn.pid"
   exec 5<"$D/out"
 }
 answer() { # the next answer of curl: CODE, BODY, TOOK (seconds)
@@ -79,7 +79,7 @@ connect_openssl() {
   mkfifo "$D/in.$K" "$D/out.$K"
   openssl s_client -quiet -verify_return_error -verify_hostname "$h" -CAfile "${ca:-/dev/null}" -servername "$h" \
     -connect "$h:$p" <"$D/in.$K" >"$D/out.$K" 2>>"$D/curl.err" 3>&- 4>&- 5<&- 9>&- &
-  echo $! >"$D/conn.pid"
+  CONN=$! && echo $CONN >"$D/conn.pid"
   exec 4>"$D/in.$K" 5<"$D/out.$K"
 }
 send_openssl() { # c | d
@@ -100,8 +100,14 @@ send_openssl() { # c | d
 }
 connect() { # the warm-up proves route, TLS, signature, age, and that the group does not exist yet
   Nc=1 Nd=1 K=0
+  # The first command brought the disks' names; the query is signed with them.
+  Qc=$(echo "$DISKS" | awk -v q="$Qc" '{ for (i = 1; i <= NF; i++) sub("DiskId[.]" i "=@", "DiskId." i "=" $i, q); print q }')
   if [ "$VIA" = curl ]; then connect_curl warm && answer; else
-    connect_openssl && send_openssl d
+    connect_openssl
+    setsid sh -c 'sleep 10; kill -s KILL "$0"' $CONN </dev/null >/dev/null 2>&1 3>&- 4>&- 5<&- 9>&- & # it knows no limit
+    timer=$!
+    send_openssl d
+    group KILL $timer
     mv "$D/head.1" "$D/warm.head"
     set -- $Sd && LOOKS=$#
     connect_openssl # parked for the create
@@ -110,6 +116,8 @@ connect() { # the warm-up proves route, TLS, signature, age, and that the group 
   put warm "$CODE $DATED"
 }
 fire_request() { # c | d: lets the parked request go and reads its answer
+  CODE=000 BODY=''
+  born "$CONN" || return 1 # at the gate of a dead curl one would wait for the watchdog
   if [ "$VIA" = curl ]; then : >"$D/gate" && answer; else send_openssl "$1"; fi
 }
 field() { # NAME: F is its string value in BODY
