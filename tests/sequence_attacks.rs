@@ -69,7 +69,7 @@ impl Guest {
             return (told, found);
         }
         let out = self.sh(&format!(
-            "setsid sh /run/w/go >/run/w/out & p=$!; ({during}) >/dev/null 2>&1; wait $p; cat /run/w/out"
+            "setsid sh /run/w/go >/run/w/out & p=$!; (:; {during}) >/dev/null 2>&1; wait $p; cat /run/w/out"
         ));
         let line = out.lines().last().unwrap_or_default();
         assert!(line.len() < 4096, "{} bytes: {out}", line.len());
@@ -201,9 +201,9 @@ fn odd_mount_points_and_stacks_are_all_frozen() {
     let Some(mut guest) = Guest::new("odd_mount_points", SOON) else { return };
     // Spaces, %, quotes, a backslash, a tab, unicode; a loop file on it; a nested mount; double, bind and hidden mounts.
     guest.sh(
-        "disk vdd bp1odd; mkfs.ext4 -qF $L; m=\"/mnt/a  b%d\\\"q'\\\\ü$(printf '\\t')x\"; mkdir \"$m\"; mount $L \"$m\"; \
+        "disk vdx bp1odd; mkfs.ext4 -qF $L; m=\"/mnt/a  b%d\\\"q'\\\\ü$(printf '\\t')x\"; mkdir \"$m\"; mount $L \"$m\"; \
          truncate -s 20M \"$m/in ner\"; mkfs.ext4 -qF \"$m/in ner\"; mkdir -p /mnt/n; K=$(losetup -f --show \"$m/in ner\"); mount $K /mnt/n; losetup -d $K; mkdir /sys/block/${K##*/}; ln -s /sys/class/block/${K##*/}/dev /sys/class/block/${K##*/}/loop /sys/block/${K##*/}; \
-         disk vde bp1nest; mkfs.ext4 -qF $L; mkdir /mnt/d/sub /mnt/two; mount $L /mnt/d/sub; mount $L /mnt/two; mount -t tmpfs none /mnt/d/sub; \
+         disk vdy bp1nest; mkfs.ext4 -qF $L; mkdir /mnt/d/sub /mnt/two; mount $L /mnt/d/sub; mount $L /mnt/two; mount -t tmpfs none /mnt/d/sub; \
          mkdir /mnt/x/dir /mnt/bind; mount --bind /mnt/x/dir /mnt/bind; mount -o remount,ro /mnt/x",
     );
     let (told, out) = guest.run(
@@ -221,7 +221,7 @@ fn odd_mount_points_and_stacks_are_all_frozen() {
 fn a_raw_disk_is_watched_across_the_window() {
     for (line, quiet) in [("", true), ("[ $1 = --unfreeze ] && dd if=/dev/zero of=/run/raw bs=4k count=1 conv=fsync 2>/dev/null", false)] {
         let Some(mut guest) = Guest::new("a_raw_disk", SOON) else { return };
-        guest.sh(&format!("disk vdd bp1raw; ln -s $L /run/raw; wrap fsfreeze '{line}'"));
+        guest.sh(&format!("disk vdx bp1raw; ln -s $L /run/raw; wrap fsfreeze '{line}'"));
         let (told, out) = guest.run(|plan| plan.disks.push("d-bp1raw".into()), "");
         assert_eq!(!codes(&told).contains(&"fs.not_quiet"), quiet, "{out}");
         guest.clean(1, line);

@@ -5,7 +5,7 @@
 LAUNCH='mv "$0.todo" "$0.started" 2>/dev/null || { echo taken >&6; exit; }
 p=$1; read -r s </proc/$$/stat; set -- $s; echo "$1 ${22}" >"$0.started"; umask 022; exec "$p" 6>&-'
 script() { # PHASE PATH: RC is its exit code, `timeout`, or `taken` by another
-  rm -f "$D/$1.ev"
+  rm -f "$D/$1.ev" # of one who died
   mkfifo "$D/$1.ev" && exec 6<>"$D/$1.ev"
   now && begin=$NOW RC=lost
   {
@@ -16,9 +16,8 @@ script() { # PHASE PATH: RC is its exit code, `timeout`, or `taken` by another
       setsid sh -c "$LAUNCH" "$D/$1" "$2" </dev/null 2>&1
     echo $? >&6
   } 3>&- 4>&- 5<&- 7>&- 9>&- | setsid sh -c 'echo $$ >"$0.reader"; head -c 16384 >"$0.out"; exec cat >/dev/null' "$D/$1" 3>&- 4>&- 6>&- 7>&- 9>&- &
-  setsid sh -c 'sleep "$0"; echo timeout >"$1"' "$LIMIT" "$D/$1.ev" </dev/null >/dev/null 2>&1 3>&- 4>&- 5<&- 6>&- 7>&- 9>&- &
+  setsid sh -c 'echo $$ >"$1.$2.timer"; sleep "$0"; echo timeout >"$1.ev"' "$LIMIT" "$D/$1" "$MODE" </dev/null >/dev/null 2>&1 3>&- 4>&- 5<&- 6>&- 7>&- 9>&- &
   timer=$!
-  echo $timer >"$D/$1.timer"
   read -r RC <&6
   group KILL $timer
   [ "$RC" = timeout ] && end_script "$1"

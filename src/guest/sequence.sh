@@ -55,7 +55,7 @@ born() { # BORN: a process is known by its id and its start time, since ids come
   stat='' && read -r stat 2>/dev/null <"/proc/$1/stat" || return 1
   # shellcheck disable=SC2086
   set -- ${stat##*) }
-  BORN=${20}
+  BORN=${20} PGRP=$3
   [ "$1" != Z ] # dead, and not yet waited for
 }
 alive() { born "$1" && [ "$BORN" = "$2" ]; }
@@ -103,8 +103,8 @@ finish() { # PHASE: makes the report, keeps it, marks the end
     case $BAD in *' script.'*) put "$s.tail" "$(tail -c 500 "$D/$s.out" | base64 | tr -d '\n')" ;; esac
   done
   [ -e "$D/fired" ] && put fired 1
-  [ -e "$D/spare" ] || why state.space "/run was full: what was noted may be incomplete"
-  rm -f "$D/spare" "$D/data" "$D/curl.conf" # nothing signed stays behind, and there is room for the report
+  [ -e "$D/spare" ] && printf '%8192s' . >"$D/probe" || why state.space "/run was full: what was noted may be incomplete"
+  rm -f "$D/spare" "$D/probe" "$D/data" "$D/curl.conf" # nothing signed stays behind, and there is room for the report
   render none
   [ "${#LINE}" -le 4000 ] || render 'fs|note|disk|quiet'
   [ "${#LINE}" -le 4000 ] || render 'fs|note|disk|quiet|step|mark|pre.tail|post.tail'
@@ -141,6 +141,7 @@ stop() { # REASON DETAIL: nothing was touched: say why and go
 
 # ---- the run
 take_lock() { # one run at a time; a link comes with its owner in one step. That of a dead run goes to whoever settles it
+  rmdir $lock 2>/dev/null # a link into a directory would be no lock
   if ! ln -sn "$$ $BORN ${D##*/}" $lock 2>/dev/null; then
     was=$(readlink $lock) other=${was##* }
     # shellcheck disable=SC2086
@@ -310,7 +311,7 @@ settle() { # the result was lost: what became of the run, finished if it has to 
     OUTCOME=crash && postscript
     finish lost
   fi
-  for f in "$D/watch" "$D"/held.*; do read -r p b 2>/dev/null <"$f" && alive "$p" "$b" && group KILL "${main:+$p}"; done
+  for f in "$D/watch" "$D"/held.*; do read -r p b 2>/dev/null <"$f" && alive "$p" "$b" && group KILL "$PGRP"; done
   LINE=$(cat "$D/report") && say
 }
 
