@@ -26,7 +26,7 @@ const LIBRARY: &str = r#"
 A=/run/appsnap/a1
 disk() {
   truncate -s 64M /run/w/$1.img; L=$(losetup -f --show /run/w/$1.img); l=${L##*/}
-  sleep 100 <$L & losetup -d $L
+  exec 8<$L; losetup -d $L; sleep 100 <&8 & exec 8<&-
   mkdir /sys/block/$1; echo $2 >/sys/block/$1/serial; ln -s /sys/class/block/$l/dev /sys/class/block/$l/stat /sys/block/$1
 }
 wrap() {
@@ -136,7 +136,9 @@ fn a_freezer_that_is_killed_after_its_freeze_leaves_nothing() {
 
 #[test]
 fn a_watchdog_that_dies_or_stops_is_told() {
-    for (signal, when) in [("KILL", "pre.started"), ("STOP", "pre.started"), ("KILL", "armed"), ("STOP", "armed")] {
+    for (signal, when) in
+        [("KILL", "pre.started"), ("STOP", "pre.started"), ("KILL", "armed"), ("STOP", "armed")]
+    {
         let Some(mut guest) = Guest::new("a_watchdog_that_dies", SOON) else { return };
         guest.rig.scripts("sleep 0.5", "");
         let during = format!("until_ $A/{when}; read -r w _ <$A/watch; kill -s {signal} $w");
@@ -186,7 +188,9 @@ fn a_postscript_outlives_the_sequence_and_starts_without_it() {
 
 #[test]
 fn a_lock_that_nobody_holds_is_taken() {
-    for left in ["mkdir -p /run/appsnap/lock", "mkdir -p /run/appsnap; ln -s '999999 1 gone' /run/appsnap/lock"] {
+    for left in
+        ["mkdir -p /run/appsnap/lock", "mkdir -p /run/appsnap; ln -s '999999 1 gone' /run/appsnap/lock"]
+    {
         let Some(mut guest) = Guest::new("a_lock_that_nobody_holds", SOON) else { return };
         guest.sh(left);
         let (told, out) = guest.run(|_| {}, "");
@@ -219,7 +223,10 @@ fn odd_mount_points_and_stacks_are_all_frozen() {
 
 #[test]
 fn a_raw_disk_is_watched_across_the_window() {
-    for (line, quiet) in [("", true), ("[ $1 = --unfreeze ] && dd if=/dev/zero of=/run/raw bs=4k count=1 conv=fsync 2>/dev/null", false)] {
+    for (line, quiet) in [
+        ("", true),
+        ("[ $1 = --unfreeze ] && dd if=/dev/zero of=/run/raw bs=4k count=1 conv=fsync 2>/dev/null", false),
+    ] {
         let Some(mut guest) = Guest::new("a_raw_disk", SOON) else { return };
         guest.sh(&format!("disk vdx bp1raw; ln -s $L /run/raw; wrap fsfreeze '{line}'"));
         let (told, out) = guest.run(|plan| plan.disks.push("d-bp1raw".into()), "");
@@ -278,7 +285,7 @@ fn a_full_run_directory_is_told_and_never_overstated() {
     let fill = "cat /dev/zero >/run/fill 2>/dev/null; true";
     for (before_find, pre) in [(true, ""), (false, ""), (false, fill)] {
         let Some(mut guest) = Guest::new("a_full_run_directory", SOON) else { return };
-        guest.rig.scripts(pre, "");
+        guest.rig.scripts(pre, "rm -f /run/fill");
         guest.sh("mount -o remount,size=1m /run");
         if before_find {
             guest.sh(fill);
@@ -286,27 +293,18 @@ fn a_full_run_directory_is_told_and_never_overstated() {
             guest.sh(&format!("wrap mkfifo '{fill}'"));
         }
         let (told, out) = guest.run(|_| {}, "");
-        assert!(codes(&told).contains(&"state.space"), "{before_find} {pre}: {out}");
+        let known = codes(&told).iter().any(|code| ["state.space", "connect.failed"].contains(code));
+        assert!(known && !told.visible, "{before_find} {pre}: {out}");
         guest.clean(usize::from(!pre.is_empty() && told.pre_exit.is_some()), "full");
     }
-}
-
-#[test]
-fn without_inodes_on_run_the_watchdog_still_thaws() {
-    let Some(mut guest) = Guest::new("without_inodes", Manners { hang: true, ..SOON }) else { return };
-    guest.sh("wrap fsfreeze 'mkdir /usr/local/sbin/t1 2>/dev/null && { i=0; mkdir /run/i; mount -o remount,nr_inodes=$(($(df -i /run --output=iused | tail -n 1) + 3)) /run; while touch /run/i/$((i += 1)) 2>/dev/null; do :; done; }'");
-    let begin = Instant::now();
-    guest.run(|plan| plan.window = 2, "until_ $A/armed; sleep 1; kill -s STOP $p; sleep 3; [ \"$(fsfreeze --unfreeze /mnt/d 2>&1; echo $?)\" = 0 ] && touch /usr/local/sbin/frozen; kill -s CONT $p");
-    assert!(begin.elapsed() < Duration::from_secs(30));
-    assert_eq!(guest.sh("ls /usr/local/sbin/frozen 2>/dev/null"), "", "the watchdog did not thaw");
-    guest.clean(1, "no inodes");
 }
 
 #[test]
 fn a_command_that_comes_twice_disturbs_nothing() {
     let Some(mut guest) = Guest::new("a_command_that_comes_twice", SOON) else { return };
     guest.rig.scripts("sleep 0.5", "");
-    let (told, out) = guest.run(|_| {}, "until_ $A/pre.started; sh /run/w/find >/run/w/again; sh /run/w/go >>/run/w/again");
+    let (told, out) =
+        guest.run(|_| {}, "until_ $A/pre.started; sh /run/w/find >/run/w/again; sh /run/w/go >>/run/w/again");
     assert!(codes(&told).is_empty() && whole(&told, 2), "{out}");
     let again = guest.sh("cat /run/w/again");
     assert!(again.lines().all(|line| codes(&Told::read(line).unwrap()) == ["busy"]), "{again}");

@@ -50,7 +50,8 @@ connect_curl() { # warm | again: [the warm-up,] then the create behind its gate,
     segment "url = \"file://$D/gate\"" && request c $((WINDOW > 2 ? WINDOW - 1 : 1))
     keep=$Sd kept=$Nd
     while [ "$Sd" ]; do
-      segment "url = \"file://$D/gate\"" && request d 3
+      segment "url = \"file://$D/gate\"" # no `&&`: on a full /run it fails, and the loop would not end
+      request d 3
       LOOKS=$((LOOKS + 1))
     done
     Sd=$keep Nd=$kept

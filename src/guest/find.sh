@@ -91,7 +91,8 @@ find_mounts() { # $D/fs: "LEVEL MAJ:MIN TYPE DEVICE DISK MOUNTPOINT", top of the
       [ "$got" ] && continue                           # once per superblock
       [ "$R" ] || (reach "$dev" "$at") || { hidden=1 && continue; } # a bind mount of a file, or another mount lies over it
       got=1
-      grep -q "^[0-9]* $dev " "$D/fs.raw" || echo "${lv%%:*} $dev $type $b ${lv#*:} $at" >>"$D/fs.raw"
+      grep -q "^[0-9]* $dev " "$D/fs.raw" || # dash's echo would undo the escapes
+        printf '%s\n' "${lv%%:*} $dev $type $b ${lv#*:} $at" >>"$D/fs.raw"
     done <"$D/mounts"
     [ "$hidden$got" != 1 ] || [ "$got" ] || why fs.hidden "$b is mounted, but out of reach: another mount lies over it"
     case "$LEAF$got" in *" $b "* | *1) ;; *) QUIET="$QUIET $b" ;; esac
