@@ -50,14 +50,15 @@ connect_curl() { # warm | again: [the warm-up,] then the create behind its gate,
     segment "url = \"file://$D/gate\"" && request c $((WINDOW > 2 ? WINDOW - 1 : 1))
     keep=$Sd kept=$Nd
     while [ "$Sd" ]; do
-      segment "url = \"file://$D/gate\"" && request d 3
+      segment "url = \"file://$D/gate\"" # no `&&`: on a full /run it fails, and the loop would not end
+      request d 3
       LOOKS=$((LOOKS + 1))
     done
     Sd=$keep Nd=$kept
   } >"$D/curl.conf"
   rm -f "$D/out" && mkfifo "$D/out"
   curl -q -K "$D/curl.conf" >"$D/out" 2>>"$D/curl.err" 3>&- 4>&- 5<&- 9>&- &
-  echo $! >"$D/conn.pid"
+  CONN=$! && echo $CONN >"$D/conn.pid"
   exec 5<"$D/out"
 }
 answer() { # the next answer of curl: CODE, BODY, TOOK (seconds)
@@ -79,7 +80,7 @@ connect_openssl() {
   mkfifo "$D/in.$K" "$D/out.$K"
   openssl s_client -quiet -verify_return_error -verify_hostname "$h" -CAfile "${ca:-/dev/null}" -servername "$h" \
     -connect "$h:$p" <"$D/in.$K" >"$D/out.$K" 2>>"$D/curl.err" 3>&- 4>&- 5<&- 9>&- &
-  echo $! >"$D/conn.pid"
+  CONN=$! && echo $CONN >"$D/conn.pid"
   exec 4>"$D/in.$K" 5<"$D/out.$K"
 }
 send_openssl() { # c | d
@@ -100,8 +101,14 @@ send_openssl() { # c | d
 }
 connect() { # the warm-up proves route, TLS, signature, age, and that the group does not exist yet
   Nc=1 Nd=1 K=0
+  # The first command brought the disks' names; the query is signed with them.
+  Qc=$(echo "$DISKS" | awk -v q="$Qc" '{ for (i = 1; i <= NF; i++) sub("DiskId[.]" i "=@", "DiskId." i "=" $i, q); print q }')
   if [ "$VIA" = curl ]; then connect_curl warm && answer; else
-    connect_openssl && send_openssl d
+    connect_openssl
+    setsid sh -c 'sleep 10; kill -s KILL "$0"' $CONN </dev/null >/dev/null 2>&1 3>&- 4>&- 5<&- 9>&- & # it knows no limit
+    timer=$!
+    send_openssl d
+    group KILL $timer
     mv "$D/head.1" "$D/warm.head"
     # shellcheck disable=SC2086
     set -- $Sd && LOOKS=$#
@@ -111,6 +118,8 @@ connect() { # the warm-up proves route, TLS, signature, age, and that the group 
   put warm "$CODE $DATED"
 }
 fire_request() { # c | d: lets the parked request go and reads its answer
+  CODE=000 BODY=''
+  born "$CONN" || return 1 # at the gate of a dead curl one would wait for the watchdog
   if [ "$VIA" = curl ]; then : >"$D/gate" && answer; else send_openssl "$1"; fi
 }
 field() { # NAME: F is its string value in BODY
@@ -128,9 +137,11 @@ create() { # again only what can still succeed in the time left: same ClientToke
     field Code
     [ "$CODE" = 200 ] && [ "$GROUP" ] && return 0
     GROUP=''
-    case $CODE$F in 000 | 5* | *IdempotentProcessing | *InternalError | *ServiceUnavailable) ;; *) return 1 ;; esac
+    case $CODE$F in 000 | 5* | *SignatureNonceUsed | *IdempotentProcessing | *InternalError | *ServiceUnavailable) ;; *) return 1 ;; esac
     tick
     [ "$Sc" ] && [ ! -e "$D/fired" ] && [ $((NOW - START)) -lt $(((WINDOW - 1) * 1000000)) ] || return 1
+    # The old curl waits at the gate for its looks, and would take the new one's turn.
+    kill -KILL "$CONN" 2>/dev/null
     if [ "$VIA" = curl ]; then connect_curl again; else connect_openssl; fi
   done
 }

@@ -123,12 +123,12 @@ pub fn commented_sequence() -> String {
 }
 
 fn base() -> String {
-    [FIND, SCRIPTS, SEQUENCE].map(strip).concat()
+    [FIND, SEQUENCE].map(strip).concat()
 }
 
 /// What only the second command needs, and therefore brings.
 fn rest() -> String {
-    [WATCHDOG, CLOUD].map(strip).concat()
+    [SCRIPTS, WATCHDOG, CLOUD].map(strip).concat()
 }
 
 /// Drops comments, indentation and empty lines. A comment ends a line as ` # …` without a quote, `$` or `}` in it.
@@ -151,8 +151,8 @@ fn strip(source: &str) -> String {
 /// The first command: the sequence goes to tmpfs, looks around and tells.
 pub fn find(plan: &Plan) -> Result<Vec<u8>, RenderError> {
     let body = format!(
-        "mkdir -p /run/appsnap && find /run/appsnap -mindepth 1 -maxdepth 1 -mtime +2 ! -name lock -exec rm -rf {{}} + 2>/dev/null\n\
-         [ -e $d/main ] && e 'busy this attempt has been run here already'\n\
+        "[ ! -e $d/once ] || e 'busy this attempt has been run here already'\n\
+         mkdir -p /run/appsnap && find /run/appsnap -mindepth 1 -maxdepth 1 -mtime +2 ! -name lock -exec rm -rf {{}} + 2>/dev/null\n\
          rm -rf $d; mkdir -p $d || e 'state.space /run/appsnap cannot be written'\n\
          u '{}' >$d/sequence.sh && u '{}' >$d/data || e 'state.space /run has no room, or gzip and base64 are missing'\n\
          exec sh $d/sequence.sh find $d\n",
@@ -166,7 +166,7 @@ pub fn find(plan: &Plan) -> Result<Vec<u8>, RenderError> {
 pub fn go(attempt: &str, signed: &Signed) -> Result<Vec<u8>, RenderError> {
     let body = format!(
         "[ -s $d/sequence.sh ] || e 'state.absent the guest has been restarted since the first command'\n\
-         [ -e $d/main ] && e 'busy this attempt has been run here already'\n\
+         mkdir $d/once 2>/dev/null || e 'busy this attempt has been run here already'\n\
          u '{}' >$d/rest.sh && u '{}' >>$d/data || e 'state.space /run has no room'\n\
          exec sh $d/sequence.sh go $d\n",
         pack(&rest()),
@@ -233,11 +233,20 @@ fn signed_data(signed: &Signed) -> Result<String, RenderError> {
     data.set("DATE", &signed.date)?;
     data.set("SIGNTIME", &signed.date_seconds.to_string())?;
     data.set("NONCE", &signed.nonce)?;
-    data.set("Qc", &signed.create_query)?;
+    data.set("Qc", &without_disks(&signed.create_query))?;
     data.set("Qd", &signed.describe_query)?;
     data.set("Sc", &signed.creates.join(" "))?;
     data.set("Sd", &signed.describes.join(" "))?;
     Ok(data.0)
+}
+
+/// The disks' names are the plan's, in its order, and came with the first command: the guest puts them in again.
+fn without_disks(query: &str) -> String {
+    let short = |pair: &str| match pair.split_once('=') {
+        Some((key, _)) if key.starts_with("DiskId.") => format!("{key}=@"),
+        _ => pair.to_string(),
+    };
+    query.split('&').map(short).collect::<Vec<_>>().join("&")
 }
 
 /// Shell assignments; every value is quoted, and what would also need quoting for curl is refused.

@@ -15,14 +15,16 @@ umask 077
 trap '' PIPE HUP # the agent's pipe may close in mid-freeze: go on
 export LC_ALL=C PATH=/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/bin
 R=${APPSNAP_ROOT:-}
-BAD='' OUTCOME=none GROUP='' REQUEST='' SCRIPTS='' WATCH='' FROZEN=0 POLLS=0 SHOWN='' EARLY='' STUCK='' START='' CODE=000 TOOK=0
-for f in data rest.sh; do # what the function knows; watchdog and requests, which come with the second command
+BAD='' OUTCOME=none GROUP='' REQUEST='' SCRIPTS='' WATCH='' FROZEN=0 POLLS=0 SHOWN='' EARLY='' STUCK='' lock=/run/appsnap/lock START='' CODE=000 TOOK=0
+for f in data rest.sh; do # what the function knows; scripts, watchdog and requests, which come with the second command
   # shellcheck source=/dev/null
   [ -e "$D/$f" ] && . "$D/$f"
 done
 
 # ---- state: one line a fact, on tmpfs; the report is made from it, whoever makes it
-put() { printf '%s %s\n' "$1" "$2" >>"$D/state"; }
+put() { # a reserve is there for a full /run; that it was needed is told, since other files may be cut
+  printf '%s %s\n' "$1" "$2" 2>/dev/null >>"$D/state" || { rm -f "$D/spare" && printf '\n%s %s\n' "$1" "$2" >>"$D/state"; }
+}
 note() { put note "$1 ${2:-}"; }
 why() { # CODE DETAIL: the level is lower for it
   put reason "$1 ${2:-}"
@@ -30,7 +32,7 @@ why() { # CODE DETAIL: the level is lower for it
 }
 level() { # what the reasons so far leave; the function decides again, from all evidence
   case $BAD in
-  *' disk.'* | *' fs.'* | *' freeze.'* | *' thaw.'* | *' watchdog.'* | *' group.'*) OUTCOME=crash ;;
+  *' state.'* | *' disk.'* | *' fs.'* | *' freeze.'* | *' thaw.'* | *' watchdog.'* | *' group.'*) OUTCOME=crash ;;
   *' script.'*) OUTCOME=filesystem ;;
   *) OUTCOME=filesystem && [ "$SCRIPTS" ] && OUTCOME=application ;;
   esac
@@ -53,7 +55,8 @@ born() { # BORN: a process is known by its id and its start time, since ids come
   stat='' && read -r stat 2>/dev/null <"/proc/$1/stat" || return 1
   # shellcheck disable=SC2086
   set -- ${stat##*) }
-  BORN=${20}
+  BORN=${20} PGRP=$3
+  [ "$1" != Z ] # dead, and not yet waited for
 }
 alive() { born "$1" && [ "$BORN" = "$2" ]; }
 
@@ -70,8 +73,11 @@ freeze() { # all or nothing; each freezer keeps the lifeline open
     eval "p=\$P$i"
     if fsfreeze --freeze "$p" 2>"$D/fz" 3>&-; then FROZEN=$i && continue; fi
     case $(cat "$D/fz") in
-    *busy*) : >"$D/theirs.$i" && FAULT="freeze.busy $(mount_of $i) was frozen by somebody else" ;;
-    *) FAULT="freeze.failed $(mount_of $i): $(cat "$D/fz")" ;;
+    *busy*) true >"$D/theirs.$i" && FAULT="freeze.busy $(mount_of $i) was frozen by somebody else" ;;
+    *)
+      fsfreeze --unfreeze "$p" 2>/dev/null # a freezer that was killed may have frozen it
+      FAULT="freeze.failed $(mount_of $i): $(cat "$D/fz")"
+      ;;
     esac
     return 1
   done
@@ -80,6 +86,7 @@ thaw() { # in reverse, only ours; one that is thawed already tells that somebody
   i=$FROZEN THAWED=0
   while [ "$i" -gt 0 ]; do
     eval "p=\$P$i"
+    [ -d "$p" ] || p=$(unescape "$(mount_of $i)") # its holder was killed
     if fsfreeze --unfreeze "$p" 2>"$D/th" 3>&- 9>&-; then THAWED=$((THAWED + 1)); else
       case $(cat "$D/th") in *nvalid*) EARLY="$EARLY $(mount_of $i)" ;; *) STUCK="$STUCK $(mount_of $i)" ;; esac
     fi
@@ -96,28 +103,32 @@ finish() { # PHASE: makes the report, keeps it, marks the end
     case $BAD in *' script.'*) put "$s.tail" "$(tail -c 500 "$D/$s.out" | base64 | tr -d '\n')" ;; esac
   done
   [ -e "$D/fired" ] && put fired 1
+  [ -e "$D/spare" ] && printf '%8192s' . >"$D/probe" || why state.space "/run was full: what was noted may be incomplete"
+  rm -f "$D/spare" "$D/probe" "$D/data" "$D/curl.conf" # nothing signed stays behind, and there is room for the report
   render none
   [ "${#LINE}" -le 4000 ] || render 'fs|note|disk|quiet'
   [ "${#LINE}" -le 4000 ] || render 'fs|note|disk|quiet|step|mark|pre.tail|post.tail'
+  [ "${#LINE}" -le 4000 ] || render 'fs|note|disk|quiet|step|mark|pre.tail|post.tail' 1
   printf '%s\n' "$LINE" >"$D/report"
-  : >"$D/end"
-  [ -e "$D/locked" ] && rm -rf /run/appsnap/lock "$D/locked"
+  true >"$D/end"
+  case $(readlink $lock) in *" ${D##*/}") rm -f $lock ;; esac
   for f in "$D"/*.timer; do read -r p 2>/dev/null <"$f" && group KILL "$p"; done
   for f in "$D"/*.reader; do read -r p 2>/dev/null <"$f" && kill -KILL "$p" 2>/dev/null; done
-  rm -f "$D/data" "$D/curl.conf" # nothing signed stays behind
 }
-render() { # WITHOUT: state -> one line of JSON in LINE; a key that may come more than once is a list
-  LINE=$(awk -v without="^($1)\$" '
-    { k = $1; v = substr($0, length(k) + 2, 900)
+render() { # WITHOUT ONCE: state -> one line of JSON in LINE; a key that may come more than once is a list
+  # A cut or an odd file name is no UTF-8, and old awks know neither classes nor what \\\\ replaces.
+  LINE=$(tr '\001-\011\013-\037\177' ' ' <"$D/state" | awk -v without="^($1)\$" -v once="${2:-}" '
+    !NF || once && ($1 $2 in had) { next }
+    { had[$1 $2]; k = $1; v = substr($0, length(k) + 2, 900)
       if (k ~ without) { cut = cut " " k; next }
-      gsub(/\\/, "\\\\", v); gsub(/"/, "\\\"", v); gsub(/[[:cntrl:]]/, " ", v); v = "\"" v "\""
+      gsub(/[\\"]/, "\\\\&", v); v = "\"" v "\""
       if (!(k in val)) order[++n] = k
       if (k ~ /^(reason|note|fs|disk|step|mark)$/) { list[k] = 1; if (k in val) v = val[k] "," v }
       val[k] = v }
     END { printf "{\"appsnap\":\"1\""
       for (i = 1; i <= n; i++) { k = order[i]; printf ",\"%s\":%s", k, (k in list) ? "[" val[k] "]" : val[k] }
       if (cut) printf ",\"cut\":\"1\""
-      printf "}" }' "$D/state")
+      printf "}" }' | { iconv -c -f UTF-8 -t UTF-8 2>/dev/null || tr -d '\200-\377'; })
 }
 say() { printf '%s\n' "$LINE" >&3 2>/dev/null || :; }
 stop() { # REASON DETAIL: nothing was touched: say why and go
@@ -129,19 +140,19 @@ stop() { # REASON DETAIL: nothing was touched: say why and go
 }
 
 # ---- the run
-take_lock() { # one run at a time; the lock of a dead one goes to whoever settles it and renames it first
-  lock=/run/appsnap/lock other=''
-  if ! mkdir $lock 2>/dev/null; then
-    read -r p b other 2>/dev/null <$lock/owner
-    if [ "$other" ] && ! alive "$p" "$b"; then
+take_lock() { # one run at a time; a link comes with its owner in one step. That of a dead run goes to whoever settles it
+  rmdir $lock 2>/dev/null # a link into a directory would be no lock
+  if ! ln -sn "$$ $BORN ${D##*/}" $lock 2>/dev/null; then
+    was=$(readlink $lock) other=${was##* }
+    # shellcheck disable=SC2086
+    if ! { set -- $was && alive "${1:-0}" "${2:-0}"; }; then
       sh "/run/appsnap/$other/sequence.sh" settle "/run/appsnap/$other" >/dev/null 2>&1 3>&-
-      mv $lock "$lock.$$" 2>/dev/null && rm -rf "$lock.$$"
+      [ "$was" = "$(readlink $lock)" ] && mv $lock "$lock.$$" 2>/dev/null && rm -rf "$lock.$$"
     fi
-    mkdir $lock 2>/dev/null || { why busy "run ${other:-?} holds this guest" && finish busy && say && exit 21; }
+    ln -sn "$$ $BORN ${D##*/}" $lock 2>/dev/null || { why busy "run $other holds this guest" && finish busy && say && exit 21; }
   fi
-  : >"$D/locked"
-  born $$ && echo "$$ $BORN $RUN" >$lock/owner
 }
+reserve() { head -c 65536 /dev/zero >"$D/spare" || { rm -f "$D/spare" && stop state.space "/run has no room"; }; }
 look_around() {
   for t in fsfreeze setsid awk stat sha256sum base64 mkfifo; do
     command -v $t >/dev/null || stop tool.missing "$t is not installed"
@@ -150,16 +161,18 @@ look_around() {
   now && t=$NOW
   find_disks
   find_mounts
-  [ "$FREEZE" = 1 ] || { why freeze.off "enableFsFreeze is false" && : >"$D/fs" && COUNT=0; }
+  [ "$FREEZE" = 1 ] || { : >"$D/fs" && COUNT=0; }
+  [ "$FREEZE" = 1 ] || [ "$WANT" = crash ] || why freeze.off
   vet_scripts
   step find "$t"
   enough || stop
 }
 start_watchdog() { # P1..: each file system by the working directory of its holder
   mkfifo "$D/life" "$D/ev" "$D/go" "$D/gate" && echo >"$D/nl"
-  setsid sh "$D/sequence.sh" watch "$D" </dev/null >/dev/null 2>&1 3>&- &
+  (trap - PIPE HUP && exec setsid sh "$D/sequence.sh" watch "$D") </dev/null >/dev/null 2>&1 3>&- & # as for scripts
   WATCH=$!
-  echo $WATCH >"$D/watch"
+  born $WATCH
+  echo "$WATCH $BORN" >"$D/watch"
   # Should the watchdog not come up, the line after this must not hang.
   setsid sh -c 'sleep 5 && : <"$0"' "$D/life" </dev/null >/dev/null 2>&1 3>&- &
   guard=$!
@@ -190,19 +203,21 @@ check_cloud() { # what would fail inside the window fails here
   s=$(date -d "$DATED" +%s 2>/dev/null) && [ $((s - SIGNTIME)) -gt 840 ] && leave request.old "signed more than 14 minutes ago"
   ! changed || leave fs.changed "a file system of these disks was mounted or unmounted meanwhile"
 }
+await() { # FILE: the watchdog answers by it, within a second or so
+  n=0
+  while [ ! -e "$D/$1" ]; do [ $((n += 1)) -le 100 ] && sleep 0.01 3>&- 9>&- || return 1; done
+}
 window() { # from the arming to the thaw; nothing is written to a disk, looked up or logged in here
   writes && before=$W
   FAULT=''
   echo ARM >&9 || leave watchdog.lost "the watchdog died before the freeze"
-  n=0
-  while [ ! -e "$D/armed" ] && [ $((n += 1)) -le 100 ]; do sleep 0.01 3>&- 9>&-; done
-  [ -e "$D/armed" ] || leave watchdog.lost "the watchdog did not answer"
+  await armed || leave watchdog.lost "the watchdog did not answer"
   now && F0=$NOW
   tick && START=$NOW
   if freeze; then cloud; fi
   thaw
   now && F2=$NOW
-  [ "$STUCK" ] || echo DONE >&9 || why watchdog.lost "the watchdog died during the freeze"
+  [ "$STUCK" ] || { echo DONE >&9 && await over; } || why watchdog.lost "the watchdog died during the freeze"
   put freeze "$F0 $F2 $FROZEN $THAWED $COUNT"
   step freeze "$F0" "$([ "$FROZEN" = "$COUNT" ] && echo ok || echo failed)" "$THAWED of $COUNT thawed by us"
   [ "$FAULT" ] && why "${FAULT%% *}" "${FAULT#* }"
@@ -223,6 +238,7 @@ cloud() {
 }
 go() {
   : >"$D/state" # what `find` saw is looked at again
+  reserve
   put run "$RUN"
   put sequence "$SEQUENCE"
   put fine "${FINE:-0}"
@@ -271,7 +287,7 @@ leave() { # [REASON DETAIL]: the one way out once the watchdog is up
   [ "${QUIESCE:-}" ] && now && put quiesced "$((NOW - QUIESCE))"
   finish 'done'
   exec 9>&- # end of file: the watchdog goes home
-  [ -e "$D/fired" ] || group KILL "$WATCH" # nothing is frozen: its timers and holders need not run on
+  [ "$STUCK" ] || [ -e "$D/fired" ] || group KILL "$WATCH" # nothing is frozen: its timers and holders need not run on
   say
   [ "$GROUP" ] || exit 22
   exit 0
@@ -282,21 +298,22 @@ settle() { # the result was lost: what became of the run, finished if it has to 
   n=0
   while [ ! -e "$D/end" ] && ! alive "$main" "$b" && [ $((n += 1)) -le 25 ]; do sleep 0.2; done # the watchdog is at it
   if [ ! -e "$D/end" ] && alive "$main" "$b"; then
-    put phase running && render none && say && exit 23
+    # Said, not kept: the sequence writes its own end.
+    render none && LINE="${LINE%\}},\"phase\":\"running\"}" && say && exit 23
   fi
   if [ ! -e "$D/end" ]; then # the watchdog is dead too: do its work
-    : >"$D/eof"
-    : >"$D/fired"
+    true >"$D/eof"
+    true >"$D/fired"
     n=0
     [ -e "$D/fs" ] && while read -r _; do
       n=$((n + 1))
-      (line=$(mount_of $n) && cd "$(unescape "$line")" && [ -e "$D/armed" ] && thaw_until_over $n) &
+      (cd "$(unescape "$(mount_of $n)")" && thaw_until_over $n) &
     done <"$D/fs"
     wait
     OUTCOME=crash && postscript
     finish lost
   fi
-  read -r p 2>/dev/null <"$D/watch" && group KILL "$p"
+  for f in "$D/watch" "$D"/held.*; do read -r p b 2>/dev/null <"$f" && alive "$p" "$b" && group KILL "$PGRP"; done
   LINE=$(cat "$D/report") && say
 }
 
@@ -305,6 +322,6 @@ case $MODE in
 go) go ;;
 watch) exec 3>&- && watch ;;
 hold) exec 3>&- && hold "$3" && thaw_until_over "$3" ;;
-find) put run "$RUN" && look_around && put phase found && render none && say ;;
+find) : >"$D/state" && put run "$RUN" && reserve && look_around && put phase found && render none && say ;;
 settle) settle ;;
 esac

@@ -12,24 +12,24 @@ watch() {
     n=$((n + 1))
     sh "$D/sequence.sh" hold "$D" $n 7>&- &
   done <"$D/fs"
-  ARMED='' DONE=''
+  ARMED='' DONE='' FIRED=''
   later "$TOTAL" OVERDUE
-  : >"$D/up"
+  true >"$D/up"
   while read -r m <&7; do
     case $m in
     ARM)
       ARMED=1
       later "$WINDOW" LATE
-      : >"$D/armed"
+      true >"$D/armed"
       ;;
-    DONE) DONE=1 ;;
+    DONE) DONE=1 && true >"$D/over" ;;
     LATE) [ "$DONE" ] || { fire && later 2 STUCK; } ;;
     STUCK) [ "$DONE" ] || { OUTCOME=crash && postscript; } ;; # the sequence is stopped, or caught in a freeze
     OVERDUE) fire && OUTCOME=crash && postscript ;;
     EOF)
       [ "$ARMED" ] && [ ! "$DONE" ] && fire
-      : >"$D/eof"
-      [ -e "$D/fired" ] && while holding; do sleep 0.05; done
+      true >"$D/eof"
+      [ "$FIRED" ] && while holding; do sleep 0.05; done
       [ -e "$D/end" ] || { OUTCOME=crash && postscript && finish lost; }
       group KILL $$ # timers and idle holders are in this group
       ;;
@@ -41,9 +41,10 @@ holding() { # is a holder still at work?
   for h in "$D"/held.*; do read -r p b 2>/dev/null <"$h" && alive "$p" "$b" && return 0; done
   return 1
 }
-fire() {
-  [ -e "$D/fired" ] && return 0
-  : >"$D/fired" # said before it is done: nobody may believe in the freeze from here on
+fire() { # `true`, since a special builtin such as `:` ends the shell when its redirection fails (no inode left)
+  [ "$FIRED" ] && return 0
+  FIRED=1
+  true >"$D/fired" # said before it is done: nobody may believe in the freeze from here on
   exec 4<>"$D/go" # lets every holder go, and keeps the gate open for a late one
   read -r p 2>/dev/null <"$D/conn.pid" && kill -KILL "$p" 2>/dev/null
   (: <"$D/gate") 4>&- 7>&- 2>/dev/null & # whoever waits at the gate waits no longer
@@ -51,15 +52,15 @@ fire() {
 hold() { # I: a working directory keeps the file system in reach, even after a lazy unmount
   trap '' HUP INT TERM PIPE QUIT
   line=$(sed -n "${1}p" "$D/fs")
-  cd "$(unescape "${line#* * * * * }")" || exit 1
-  line=${line#* } && line=${line%% *} && m=${line%:*} k=${line#*:}
-  [ "$m" = 0 ] || [ "$(stat -c %d .)" = $(((k & 255) | (m << 8) | ((k & ~255) << 12))) ] || exit 1 # hidden by another mount
+  at=${line#* * * * * } line=${line#* }
+  reach "${line%% *}" "$at" || exit 1
   born $$ && echo "$$ $BORN" >"$D/new.$1" && mv "$D/new.$1" "$D/held.$1"
   : <"$D/go" # sleeps here until the watchdog fires
 }
 thaw_until_over() { # I: never in turn, since this one may hang behind a freeze in flight
   while :; do
     over='' && [ -e "$D/eof" ] && over=1
+    [ -e "$D/armed" ] || exit 0 # never frozen by us
     [ -e "$D/theirs.$1" ] || fsfreeze --unfreeze . >/dev/null 2>&1
     [ "$over" ] && exit 0 # this thaw came after the last possible freeze
     sleep 0.1
