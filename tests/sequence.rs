@@ -1,18 +1,17 @@
 //! The guest sequence on real ext4 and XFS, against a minimal HTTPS endpoint.
 #![allow(clippy::disallowed_methods)] // tests measure real time
 
+mod common;
 #[path = "common/endpoint.rs"]
 mod endpoint;
-#[path = "common/need.rs"]
-mod need;
 #[path = "common/rig.rs"]
 mod rig;
 
 use std::time::{Duration, Instant};
 
 use appsnap::guest::told::Told;
+use common::need;
 use endpoint::{Endpoint, Manners};
-use need::need;
 use rig::{DISKS, Rig};
 
 const TOOLS: [&str; 8] =
@@ -30,7 +29,7 @@ fn codes(told: &Told) -> Vec<&str> {
 #[test]
 fn a_good_run_is_frozen_visible_and_thawed_under_every_shell() {
     for (shell, tool) in [("dash", "dash"), ("bash", "bash"), ("busybox sh", "busybox")] {
-        if !need(&format!("a_good_run ({shell})"), &[&TOOLS[..], &[tool]].concat()) {
+        if !need(&[&TOOLS[..], &[tool]].concat()) {
             continue;
         }
         let endpoint = Endpoint::start(GOOD, &DISKS);
@@ -94,7 +93,7 @@ fn run(
 
 #[test]
 fn a_cloud_that_never_answers_is_thawed_in_time() {
-    if !need("a_cloud_that_never_answers", &TOOLS) {
+    if !need(&TOOLS) {
         return;
     }
     let endpoint = Endpoint::start(Manners { hang: true, ..GOOD }, &DISKS);
@@ -109,7 +108,7 @@ fn a_cloud_that_never_answers_is_thawed_in_time() {
 
 #[test]
 fn a_group_that_never_shows_bounds_the_window_and_lowers_the_level() {
-    if !need("a_group_that_never_shows", &TOOLS) {
+    if !need(&TOOLS) {
         return;
     }
     let endpoint = Endpoint::start(Manners { visible_after: Duration::from_secs(600), ..GOOD }, &DISKS);
@@ -124,7 +123,7 @@ fn a_group_that_never_shows_bounds_the_window_and_lowers_the_level() {
 
 #[test]
 fn openssl_stands_in_for_curl_and_neither_is_a_finding() {
-    if !need("openssl_stands_in_for_curl", &TOOLS) {
+    if !need(&TOOLS) {
         return;
     }
     let endpoint = Endpoint::start(GOOD, &DISKS);
@@ -148,7 +147,7 @@ fn openssl_stands_in_for_curl_and_neither_is_a_finding() {
 
 #[test]
 fn a_wrong_script_lowers_the_level_or_stops_the_run_untouched() {
-    if !need("a_wrong_script", &TOOLS) {
+    if !need(&TOOLS) {
         return;
     }
     for (spoil, code) in [
@@ -173,7 +172,7 @@ fn a_wrong_script_lowers_the_level_or_stops_the_run_untouched() {
 
 #[test]
 fn a_file_system_frozen_by_somebody_else_is_theirs() {
-    if !need("a_file_system_frozen_by_somebody_else", &TOOLS) {
+    if !need(&TOOLS) {
         return;
     }
     let endpoint = Endpoint::start(GOOD, &DISKS);
@@ -188,7 +187,7 @@ fn a_file_system_frozen_by_somebody_else_is_theirs() {
 
 #[test]
 fn a_script_that_hangs_is_ended_with_its_children_and_told() {
-    if !need("a_script_that_hangs", &TOOLS) {
+    if !need(&TOOLS) {
         return;
     }
     let endpoint = Endpoint::start(GOOD, &DISKS);
@@ -203,7 +202,7 @@ fn a_script_that_hangs_is_ended_with_its_children_and_told() {
 /// SIGKILL and SIGSTOP of the sequence and of its process group at random instants.
 #[test]
 fn no_kill_leaves_anything_frozen_and_the_postscript_always_runs() {
-    if !need("no_kill_leaves_anything_frozen", &TOOLS) {
+    if !need(&TOOLS) {
         return;
     }
     let rounds: u32 = std::env::var("KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(40);

@@ -2,10 +2,10 @@
 //! and the report is one line of JSON that does not overstate.
 #![allow(clippy::disallowed_methods)] // tests measure real time
 
+mod common;
 #[path = "common/endpoint.rs"]
+#[allow(dead_code)] // what arrived is looked at elsewhere
 mod endpoint;
-#[path = "common/need.rs"]
-mod need;
 #[path = "common/rig.rs"]
 mod rig;
 
@@ -43,8 +43,8 @@ struct Guest {
 }
 
 impl Guest {
-    fn new(test: &str, manners: Manners) -> Option<Guest> {
-        need::need(test, &TOOLS).then(|| {
+    fn new(manners: Manners) -> Option<Guest> {
+        common::need(&TOOLS).then(|| {
             let mut rig = Rig::start();
             rig.scripts("", "");
             rig.write("/run/lib.sh", LIBRARY, "600");
@@ -108,7 +108,7 @@ fn whole(told: &Told, file_systems: u32) -> bool {
 
 #[test]
 fn busybox_applets_do_as_well() {
-    let Some(mut guest) = Guest::new("busybox_applets", SOON) else { return };
+    let Some(mut guest) = Guest::new(SOON) else { return };
     guest.sh("mount -t tmpfs none /usr/local/sbin && busybox --install -s /usr/local/sbin");
     let (told, out) = guest.run(|_| {}, "");
     assert!(codes(&told).is_empty() && whole(&told, 2) && told.visible, "{out}");
@@ -117,7 +117,7 @@ fn busybox_applets_do_as_well() {
 
 #[test]
 fn a_thaw_that_fails_is_tried_until_it_succeeds() {
-    let Some(mut guest) = Guest::new("a_thaw_that_fails", SOON) else { return };
+    let Some(mut guest) = Guest::new(SOON) else { return };
     guest.sh("wrap fsfreeze 'case $1 in --unfreeze) mkdir /run/t1 2>/dev/null && { echo no memory >&2; exit 1; };; esac'");
     let (told, out) = guest.run(|_| {}, "");
     assert!(codes(&told).contains(&"thaw.failed"), "{out}");
@@ -127,7 +127,7 @@ fn a_thaw_that_fails_is_tried_until_it_succeeds() {
 
 #[test]
 fn a_freezer_that_is_killed_after_its_freeze_leaves_nothing() {
-    let Some(mut guest) = Guest::new("a_freezer_that_is_killed", SOON) else { return };
+    let Some(mut guest) = Guest::new(SOON) else { return };
     guest.sh("wrap fsfreeze 'case $1 in --freeze) mkdir /run/t1 2>/dev/null && { /usr/sbin/fsfreeze \"$@\"; kill -9 $$; };; esac'");
     let (told, out) = guest.run(|_| {}, "");
     assert!(codes(&told).contains(&"freeze.failed"), "{out}");
@@ -139,7 +139,7 @@ fn a_watchdog_that_dies_or_stops_is_told() {
     for (signal, when) in
         [("KILL", "pre.started"), ("STOP", "pre.started"), ("KILL", "armed"), ("STOP", "armed")]
     {
-        let Some(mut guest) = Guest::new("a_watchdog_that_dies", SOON) else { return };
+        let Some(mut guest) = Guest::new(SOON) else { return };
         guest.rig.scripts("sleep 0.5", "");
         let during = format!("until_ $A/{when}; read -r w _ <$A/watch; kill -s {signal} $w");
         let (told, out) = guest.run(|_| {}, &during);
@@ -151,7 +151,7 @@ fn a_watchdog_that_dies_or_stops_is_told() {
 #[test]
 fn when_watchdog_and_sequence_both_die_the_settle_command_thaws() {
     let slow = Manners { visible_after: Duration::from_secs(9), ..SOON };
-    let Some(mut guest) = Guest::new("when_both_die", slow) else { return };
+    let Some(mut guest) = Guest::new(slow) else { return };
     let during = "until_ $A/armed; sleep 0.3; read -r w _ <$A/watch; kill -s KILL $w; kill -s KILL -- -$p";
     guest.run(|_| {}, during);
     let told = guest.settle();
@@ -163,7 +163,7 @@ fn when_watchdog_and_sequence_both_die_the_settle_command_thaws() {
 
 #[test]
 fn a_curl_that_is_killed_parked_costs_a_connection_and_no_window() {
-    let Some(mut guest) = Guest::new("a_curl_that_is_killed", SOON) else { return };
+    let Some(mut guest) = Guest::new(SOON) else { return };
     guest.sh("wrap fsfreeze 'mkdir /run/t1 2>/dev/null && kill -9 $(cat /run/appsnap/a1/conn.pid)'");
     let (told, out) = guest.run(|_| {}, "");
     assert!(codes(&told).is_empty() && told.group.is_some() && told.visible, "{out}");
@@ -173,13 +173,13 @@ fn a_curl_that_is_killed_parked_costs_a_connection_and_no_window() {
 #[test]
 fn a_postscript_outlives_the_sequence_and_starts_without_it() {
     // The whole process group dies in the instant in which the postscript is to be started.
-    let Some(mut guest) = Guest::new("a_postscript_outlives", SOON) else { return };
+    let Some(mut guest) = Guest::new(SOON) else { return };
     guest.sh("wrap setsid 'case $* in *post.sh*) if mkdir /run/t1 2>/dev/null; then read -r _ _ _ _ g _ </proc/$$/stat; kill -s KILL -- -$g; fi;; esac'");
     guest.run(|_| {}, "");
     assert_eq!(guest.settle().phase, "lost");
     guest.clean(1, "group killed at the claim");
     // It dies while the postscript is at work and about to print.
-    let Some(mut guest) = Guest::new("a_postscript_outlives", SOON) else { return };
+    let Some(mut guest) = Guest::new(SOON) else { return };
     guest.rig.scripts("", "touch /run/begun; sleep 0.7; seq 30000");
     guest.run(|_| {}, "until_ /run/begun; kill -s KILL -- -$p");
     assert_eq!(guest.settle().phase, "lost");
@@ -191,7 +191,7 @@ fn a_lock_that_nobody_holds_is_taken() {
     for left in
         ["mkdir -p /run/appsnap/lock", "mkdir -p /run/appsnap; ln -s '999999 1 gone' /run/appsnap/lock"]
     {
-        let Some(mut guest) = Guest::new("a_lock_that_nobody_holds", SOON) else { return };
+        let Some(mut guest) = Guest::new(SOON) else { return };
         guest.sh(left);
         let (told, out) = guest.run(|_| {}, "");
         assert!(codes(&told).is_empty() && whole(&told, 2), "{left}: {out}");
@@ -202,7 +202,7 @@ fn a_lock_that_nobody_holds_is_taken() {
 
 #[test]
 fn odd_mount_points_and_stacks_are_all_frozen() {
-    let Some(mut guest) = Guest::new("odd_mount_points", SOON) else { return };
+    let Some(mut guest) = Guest::new(SOON) else { return };
     // Spaces, %, quotes, a backslash, a tab, unicode; a loop file on it; a nested mount; double, bind and hidden mounts.
     guest.sh(
         "disk vdx bp1odd; mkfs.ext4 -qF $L; m=\"/mnt/a  b%d\\\"q'\\\\ü$(printf '\\t')x\"; mkdir \"$m\"; mount $L \"$m\"; \
@@ -227,7 +227,7 @@ fn a_raw_disk_is_watched_across_the_window() {
         ("", true),
         ("[ $1 = --unfreeze ] && dd if=/dev/zero of=/run/raw bs=4k count=1 conv=fsync 2>/dev/null", false),
     ] {
-        let Some(mut guest) = Guest::new("a_raw_disk", SOON) else { return };
+        let Some(mut guest) = Guest::new(SOON) else { return };
         guest.sh(&format!("disk vdx bp1raw; ln -s $L /run/raw; wrap fsfreeze '{line}'"));
         let (told, out) = guest.run(|plan| plan.disks.push("d-bp1raw".into()), "");
         assert_eq!(!codes(&told).contains(&"fs.not_quiet"), quiet, "{out}");
@@ -237,12 +237,12 @@ fn a_raw_disk_is_watched_across_the_window() {
 
 #[test]
 fn a_mount_that_goes_in_mid_run_is_told_and_thawed() {
-    let Some(mut guest) = Guest::new("a_mount_that_goes", SOON) else { return };
+    let Some(mut guest) = Guest::new(SOON) else { return };
     guest.rig.scripts("umount -l /mnt/d", "");
     let (told, out) = guest.run(|_| {}, "");
     assert_eq!((codes(&told), told.freeze), (vec!["fs.changed"], None), "{out}");
     guest.clean(1, "unmounted in the prescript");
-    let Some(mut guest) = Guest::new("a_mount_that_goes", SOON) else { return };
+    let Some(mut guest) = Guest::new(SOON) else { return };
     guest.sh("cd /mnt/d; sleep 60 & cd /; wrap fsfreeze 'case $1 in --unfreeze) umount -l /mnt/d 2>/dev/null;; esac'; echo $! >/run/in.d");
     let (told, out) = guest.run(|_| {}, "");
     assert!(whole(&told, 2), "{out}");
@@ -252,7 +252,7 @@ fn a_mount_that_goes_in_mid_run_is_told_and_thawed() {
 
 #[test]
 fn scripts_may_be_loud_and_leave_a_lock_holder_behind() {
-    let Some(mut guest) = Guest::new("scripts_may_be_loud", SOON) else { return };
+    let Some(mut guest) = Guest::new(SOON) else { return };
     guest.rig.scripts(
         "head -c 3000000 /dev/zero | tr '\\0' x; echo; printf 'appsnap-mark: a=\\377\\303\\n'; (sleep 300; echo late) & echo $! >/run/one; setsid sleep 300 & echo $! >/run/two",
         "kill -0 $(cat /run/one) && kill -0 $(cat /run/two) && touch /run/both; kill $(cat /run/one /run/two)",
@@ -266,7 +266,7 @@ fn scripts_may_be_loud_and_leave_a_lock_holder_behind() {
 #[test]
 fn scripts_get_back_the_default_of_sigpipe_from_every_shell() {
     for shell in ["dash", "bash", "busybox sh"] {
-        let Some(mut guest) = Guest::new("scripts_get_back_sigpipe", SOON) else { return };
+        let Some(mut guest) = Guest::new(SOON) else { return };
         let ignored = "grep SigIgn /proc/self/status >>/run/ign";
         guest.rig.scripts(&format!("{ignored}; sleep 0.4"), ignored);
         guest.sh(&format!("mount -t tmpfs none /usr/local/sbin; printf '#!/bin/sh\\nexec {shell} \"$@\"\\n' >/usr/local/sbin/sh; chmod 755 /usr/local/sbin/sh"));
@@ -284,7 +284,7 @@ fn scripts_get_back_the_default_of_sigpipe_from_every_shell() {
 fn a_full_run_directory_is_told_and_never_overstated() {
     let fill = "cat /dev/zero >/run/fill 2>/dev/null; true";
     for (before_find, pre) in [(true, ""), (false, ""), (false, fill)] {
-        let Some(mut guest) = Guest::new("a_full_run_directory", SOON) else { return };
+        let Some(mut guest) = Guest::new(SOON) else { return };
         guest.rig.scripts(pre, "rm -f /run/fill");
         guest.sh("mount -o remount,size=1m /run");
         if before_find {
@@ -301,7 +301,7 @@ fn a_full_run_directory_is_told_and_never_overstated() {
 
 #[test]
 fn a_command_that_comes_twice_disturbs_nothing() {
-    let Some(mut guest) = Guest::new("a_command_that_comes_twice", SOON) else { return };
+    let Some(mut guest) = Guest::new(SOON) else { return };
     guest.rig.scripts("sleep 0.5", "");
     let (told, out) =
         guest.run(|_| {}, "until_ $A/pre.started; sh /run/w/find >/run/w/again; sh /run/w/go >>/run/w/again");
@@ -313,7 +313,7 @@ fn a_command_that_comes_twice_disturbs_nothing() {
 
 #[test]
 fn a_dead_sequence_that_nobody_has_waited_for_is_not_running() {
-    let Some(mut guest) = Guest::new("a_dead_sequence", SOON) else { return };
+    let Some(mut guest) = Guest::new(SOON) else { return };
     guest.rig.scripts("sleep 5", "");
     let plan = guest.rig.plan("a1");
     guest.rig.load(&plan, guest.endpoint.port, &guest.endpoint.ca_pem);
@@ -324,7 +324,7 @@ fn a_dead_sequence_that_nobody_has_waited_for_is_not_running() {
 
 #[test]
 fn an_openssl_that_gets_no_answer_is_ended_before_the_freeze() {
-    let Some(mut guest) = Guest::new("an_openssl_that_gets_no_answer", SOON) else { return };
+    let Some(mut guest) = Guest::new(SOON) else { return };
     let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     guest.endpoint.port = deaf.local_addr().unwrap().port();
     guest.sh("printf '#!/bin/sh\\nexit 1\\n' >/run/none; chmod 755 /run/none; mount --bind /run/none /usr/bin/curl");
@@ -337,7 +337,7 @@ fn an_openssl_that_gets_no_answer_is_ended_before_the_freeze() {
 
 #[test]
 fn many_reasons_stay_below_four_kilobytes_and_a_users_directory_is_not_trusted() {
-    let Some(mut guest) = Guest::new("many_reasons", SOON) else { return };
+    let Some(mut guest) = Guest::new(SOON) else { return };
     guest.sh("chown 1 /run/scripts; chmod 1777 /run/scripts");
     let (told, out) = guest.run(|plan| plan.disks.extend((0..126).map(|i| format!("d-bp1{i:017}"))), "");
     assert!(codes(&told).contains(&"script.parent") && codes(&told).contains(&"disk.not_found"), "{out}");
