@@ -157,7 +157,7 @@ look_around() {
   for t in fsfreeze setsid awk stat sha256sum base64 mkfifo; do
     command -v $t >/dev/null || stop tool.missing "$t is not installed"
   done
-  find_tool
+  [ "$MODE" = find ] || find_tool # comes with the second command
   now && t=$NOW
   find_disks
   find_mounts
