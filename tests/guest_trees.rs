@@ -138,12 +138,12 @@ fn a_volume_that_also_stands_on_a_disk_outside_of_the_group_lowers_the_level() {
 #[test]
 fn an_md_mirror_on_partitions_is_followed() {
     let tree = Tree::new();
-    for (disk, part, dev, serial) in
-        [("vdb", "vdb1", "253:16", "bp1one"), ("vdc", "vdc1", "253:32", "bp1two")]
-    {
+    let parts =
+        [("vdb", "vdb1", "253:16", "253:17", "bp1one"), ("vdc", "vdc1", "253:32", "253:33", "bp1two")];
+    for (disk, part, dev, part_dev, serial) in parts {
         tree.device(disk, dev);
         tree.file(&format!("sys/block/{disk}/serial"), serial);
-        tree.device(&format!("{disk}/{part}"), &dev.replace('6', "7").replace("32", "33"));
+        tree.device(&format!("{disk}/{part}"), part_dev);
         tree.stack(&format!("{disk}/{part}"), "md0");
     }
     tree.device("md0", "9:0");

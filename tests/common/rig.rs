@@ -110,7 +110,15 @@ impl Rig {
 
     /// Processes in the guest besides the rig's own shell.
     pub fn processes(&mut self) -> String {
-        self.sh("for p in /proc/[0-9]*; do p=${p#/proc/}; case $p in 1|self) ;; *) read -r c 2>/dev/null <$p/comm; tr '\\0' ' ' 2>/dev/null </proc/$p/cmdline; echo; esac; done | grep -v -e rig.sh -e ^tr -e ^grep -e '^$'; :").0
+        let mut found = String::new();
+        for _ in 0..20 {
+            found = self.sh("for p in /proc/[0-9]*; do p=${p#/proc/}; case $p in 1|self) ;; *) read -r c 2>/dev/null <$p/comm; tr '\\0' ' ' 2>/dev/null </proc/$p/cmdline; echo; esac; done | grep -v -e rig.sh -e ^tr -e ^grep -e '^$'; :").0;
+            if found.is_empty() {
+                break;
+            }
+            self.sh("sleep 0.1"); // what was killed may still be going
+        }
+        found
     }
 }
 
