@@ -343,3 +343,23 @@ fn many_reasons_stay_below_four_kilobytes_and_a_users_directory_is_not_trusted()
     assert!(codes(&told).contains(&"script.parent") && codes(&told).contains(&"disk.not_found"), "{out}");
     guest.clean(0, "many");
 }
+
+/// The prescript takes the last inodes of /run, or they go in the window: `wrap fsfreeze` runs before the first freeze.
+#[test]
+fn a_run_directory_without_inodes_leaves_nothing_frozen() {
+    let fill = "i=0; while true 2>/dev/null >/run/fill.$i; do i=$((i+1)); done; true";
+    for (pre, window) in [(fill, false), ("", true)] {
+        let Some(mut guest) = Guest::new(SOON) else { return };
+        guest.rig.scripts(pre, "rm -f /run/fill.*");
+        guest.sh("mount -o remount,nr_inodes=300 /run");
+        if window {
+            guest.sh(&format!("wrap fsfreeze '{fill}'"));
+        }
+        let start = Instant::now();
+        let (told, out) = guest.run(|plan| plan.window = 3, "");
+        assert!(start.elapsed() < Duration::from_secs(30), "{pre}: {out}");
+        assert!(!told.visible || codes(&told).is_empty() || whole(&told, 2), "{pre}: {out}");
+        guest.sh("rm -f /run/fill.*; sleep 3.5");
+        guest.clean(1, "no inodes");
+    }
+}

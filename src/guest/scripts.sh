@@ -5,8 +5,7 @@
 LAUNCH='mv "$0.todo" "$0.started" 2>/dev/null || { echo taken >&6; exit; }
 p=$1; read -r s </proc/$$/stat; set -- $s; echo "$1 ${22}" >"$0.started"; umask 022; exec "$p" 6>&-'
 script() { # PHASE PATH: RC is its exit code, `timeout`, or `taken` by another
-  rm -f "$D/$1.ev" # of one who died
-  mkfifo "$D/$1.ev" && exec 6<>"$D/$1.ev"
+  { [ -p "$D/$1.ev" ] || mkfifo "$D/$1.ev"; } && exec 6<>"$D/$1.ev"
   now && begin=$NOW RC=lost
   {
     # The reader's own session outlives the sequence: a script that prints must not die of it.

@@ -168,7 +168,8 @@ look_around() {
   enough || stop
 }
 start_watchdog() { # P1..: each file system by the working directory of its holder
-  mkfifo "$D/life" "$D/ev" "$D/go" "$D/gate" && echo >"$D/nl"
+  mkfifo "$D/life" "$D/ev" "$D/go" "$D/gate" "$D/pre.ev" "$D/post.ev" && echo >"$D/nl"
+  true >"$D/fz" && true >"$D/th" # what the window needs is there before it, also when /run fills up
   (trap - PIPE HUP && exec setsid sh "$D/sequence.sh" watch "$D") </dev/null >/dev/null 2>&1 3>&- & # as for scripts
   WATCH=$!
   born $WATCH
