@@ -26,8 +26,7 @@ pub(super) async fn find(quiet: bool) -> Result<PathBuf, Failure> {
         if quiet {
             cargo.arg("--quiet");
         }
-        // What the outer cargo set for this process would make the inner one build everything anew.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO")) {
+        for (name, _) in std::env::vars_os().filter(|(name, _)| set_by_cargo(&name.to_string_lossy())) {
             cargo.env_remove(name);
         }
         if profile == "release" {
@@ -37,11 +36,9 @@ pub(super) async fn find(quiet: bool) -> Result<PathBuf, Failure> {
             cargo.env("CARGO_TARGET_DIR", target);
         }
         match cargo.status().await {
-            Ok(status) if status.success() && beside.exists() => return Ok(beside),
-            Ok(status) if !beside.exists() => {
-                return Err(Failure::new(format!("cargo build --bin bootstrap: {status}")));
-            }
-            _ => {}
+            Ok(status) if status.success() => {}
+            Ok(status) => return Err(Failure::new(format!("cargo build --bin bootstrap: {status}"))),
+            Err(_) => {} // no cargo here: what is there has to do
         }
     }
     if beside.exists() {
@@ -51,6 +48,13 @@ pub(super) async fn find(quiet: bool) -> Result<PathBuf, Failure> {
         "the function's binary is not at {}: build it (cargo build --release --bin bootstrap) and put it there",
         beside.display()
     )))
+}
+
+/// What `cargo run` sets for its program, and what would move the binary elsewhere: the inner cargo would build
+/// everything anew for it. The user's own settings (CARGO_HOME, the network) stay.
+fn set_by_cargo(name: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|prefix| name.starts_with(prefix))
+        || ["CARGO", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE", "CARGO_BUILD_TARGET"].contains(&name)
 }
 
 /// `debug` or `release` when this binary runs from cargo's target folder and its source is still there.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Failure, bootstrap, install, out, progress, show};
-use crate::acs::{Client, Credentials, Endpoints, Identities, Settings, Transport};
+use super::{Failure, bootstrap, client, install, out, progress, report_in, show};
+use crate::acs::{Client, Credentials};
 use crate::api::ecs::{self, CreateDisk};
 use crate::clock::Clock;
 use crate::local::cloud::{DISKS, INSTANCE, LocalCloud, OPERATOR, REGION};
@@ -16,6 +16,7 @@ use crate::local::writer;
 use crate::report::{Level, Report};
 
 const TICK: &str = include_str!("../../events/timer.json");
+
 /// One timer tick against a fresh local cloud.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -132,7 +133,7 @@ async fn tick(
     progress(args.json, "the timer ticks: bootstrap gets the event ...");
     let outcome = cloud.function.invoke(event(args, clock)?.to_string().into_bytes()).await;
     let answer: Value = serde_json::from_slice(&outcome.body).unwrap_or_default();
-    let body = if answer.get("report").is_some() { &answer["report"] } else { &answer };
+    let body = report_in(&answer);
     let report: Report = serde_json::from_value(body.clone()).map_err(|_| {
         Failure::new(format!(
             "the function gave no report: {}\n{}",
@@ -141,9 +142,10 @@ async fn tick(
         ))
     })?;
     progress(args.json, "disks are made from the group and looked at ...");
+    let client = operator(clock, cloud)?;
     let mut disks = Vec::new();
     for ((id, filesystem, ..), before) in data.iter().zip(before) {
-        let Some(restored) = restore(clock, cloud, &report, id).await? else { continue };
+        let Some(restored) = restore(clock, &client, &report, id).await? else { continue };
         let copy = inspect::judge(&cloud.store.disk(&restored), *filesystem).await?;
         let plain = inspect::judge(&cloud.store.snapshot(&format!("s-plain-{id}")), *filesystem).await?;
         let mounted = inspect::mount(&cloud.store, &cloud.store.disk(&restored), *filesystem, true).await?;
@@ -155,7 +157,7 @@ async fn tick(
         mounted.unmount().await?;
         disks.push(json!({
             "diskId": id,
-            "tags": tags(clock, cloud, &report, id).await?,
+            "tags": tags(&client, &report, id).await?,
             "filesystem": filesystem.name(),
             "snapshotCopy": { "clean": copy.clean, "evidence": copy.evidence },
             "plainCopy": { "clean": plain.clean, "evidence": plain.evidence },
@@ -176,7 +178,7 @@ async fn tick(
 /// A disk made from the group's snapshot of `disk`, by the API; `None` where there is no such snapshot.
 async fn restore(
     clock: &Clock,
-    cloud: &LocalCloud,
+    client: &Client,
     report: &Report,
     disk: &str,
 ) -> Result<Option<String>, Failure> {
@@ -185,10 +187,9 @@ async fn restore(
     let Some(snapshot) = snapshots.into_iter().find(|snapshot| snapshot.disk_id == disk) else {
         return Ok(None);
     };
-    let client = operator(clock, cloud)?;
     let said = |error: crate::acs::Error| Failure::new(error.to_string());
     let made = ecs::create_disk(
-        &client,
+        client,
         &CreateDisk {
             region_id: REGION,
             zone_id: &format!("{REGION}-k"),
@@ -203,7 +204,7 @@ async fn restore(
     .await
     .map_err(said)?;
     for _ in 0..100 {
-        let seen = ecs::describe_disks(&client, REGION, std::slice::from_ref(&made)).await.map_err(said)?;
+        let seen = ecs::describe_disks(client, REGION, std::slice::from_ref(&made)).await.map_err(said)?;
         if seen.iter().any(|disk| disk.status == "Available") {
             return Ok(Some(made));
         }
@@ -216,7 +217,7 @@ async fn restore(
 }
 
 /// The tags that the cloud shows on the group's snapshot of `disk`.
-async fn tags(clock: &Clock, cloud: &LocalCloud, report: &Report, disk: &str) -> Result<Value, Failure> {
+async fn tags(client: &Client, report: &Report, disk: &str) -> Result<Value, Failure> {
     let ids: Vec<String> = report
         .units
         .iter()
@@ -224,7 +225,7 @@ async fn tags(clock: &Clock, cloud: &LocalCloud, report: &Report, disk: &str) ->
         .filter(|s| s.disk_id == disk)
         .map(|s| s.snapshot_id.clone())
         .collect();
-    let seen = ecs::describe_snapshots(&operator(clock, cloud)?, REGION, &ids)
+    let seen = ecs::describe_snapshots(client, REGION, &ids)
         .await
         .map_err(|error| Failure::new(error.to_string()))?;
     Ok(seen
@@ -239,16 +240,8 @@ async fn tags(clock: &Clock, cloud: &LocalCloud, report: &Report, disk: &str) ->
 fn operator(clock: &Clock, cloud: &LocalCloud) -> Result<Client, Failure> {
     let endpoint = cloud.endpoint();
     let env = |name: &str| matches!(name, "APPSNAP_ECS_ENDPOINT").then(|| endpoint.clone());
-    let said = |error: &dyn std::fmt::Display| Failure::new(error.to_string());
-    let settings = Settings {
-        transport: Transport::https(Some(&cloud.ca_file)).map_err(|error| said(&error))?,
-        clock: clock.clone(),
-        endpoints: Endpoints::from_env(&env, &crate::api::PRODUCTS).map_err(|error| said(&error))?,
-        region_id: REGION.into(),
-        identities: std::sync::Arc::new(Identities::default()),
-    };
     let (id, secret) = OPERATOR;
     let credentials =
         Credentials::new(Some(id.into()), Some(secret.into()), None).ok_or_else(|| Failure::new("no key"))?;
-    Ok(Client::new(settings, credentials))
+    client(clock, &env, REGION, Some(&cloud.ca_file), credentials)
 }

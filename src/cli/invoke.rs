@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Failure, out, show};
-use crate::acs::{Client, Credentials, Endpoints, Identities, Settings, Transport};
+use super::{Failure, client, out, report_in, show};
+use crate::acs::Credentials;
 use crate::api::fc::{Invoke, Mode, invoke_function};
 use crate::clock::Clock;
 use crate::report::Report;
@@ -50,16 +50,9 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
         ));
     }
     let bundle = env("APPSNAP_CA_BUNDLE");
-    let settings = Settings {
-        transport: Transport::https(bundle.as_deref().map(Path::new)).map_err(|error| said(&error))?,
-        clock: Clock::system(),
-        endpoints: Endpoints::from_env(&env, &crate::api::PRODUCTS).map_err(|error| said(&error))?,
-        region_id: args.region.clone(),
-        identities: std::sync::Arc::new(Identities::default()),
-    };
     let credentials = Credentials::resolve(None, &env).map_err(|error| said(&error))?;
     let invoked = invoke_function(
-        &Client::new(settings, credentials),
+        &client(&Clock::system(), &env, &args.region, bundle.as_deref().map(Path::new), credentials)?,
         &Invoke {
             region_id: &args.region,
             function_name: &args.function,
@@ -71,7 +64,7 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
     .await
     .map_err(|error| said(&error))?;
     let answer: Value = serde_json::from_slice(&invoked.body).unwrap_or_default();
-    let body = if answer.get("report").is_some() { &answer["report"] } else { &answer };
+    let body = report_in(&answer);
     // An event that held several triggers is answered by several reports.
     let bodies = body["reports"].as_array().cloned().unwrap_or_else(|| vec![body.clone()]);
     let reports: Result<Vec<Report>, _> = bodies.into_iter().map(serde_json::from_value).collect();

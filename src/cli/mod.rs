@@ -8,9 +8,14 @@ mod local;
 mod sequence;
 mod show;
 
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
+
+use crate::acs::{Client, Credentials, Endpoints, Settings, Transport};
+use crate::clock::Clock;
 
 /// Application-consistent snapshots of Alibaba Cloud ECS instances.
 #[derive(Debug, Parser)]
@@ -100,6 +105,30 @@ impl From<crate::local::host::Failure> for Failure {
     fn from(failure: crate::local::host::Failure) -> Self {
         Self::new(failure.0)
     }
+}
+
+/// The report in the function's answer: alone, or inside the platform's error shape.
+fn report_in(answer: &serde_json::Value) -> &serde_json::Value {
+    answer.get("report").unwrap_or(answer)
+}
+
+/// A client for a verb: endpoints by `env`, additional roots from `ca`.
+fn client(
+    clock: &Clock,
+    env: &dyn Fn(&str) -> Option<String>,
+    region_id: &str,
+    ca: Option<&Path>,
+    credentials: Credentials,
+) -> Result<Client, Failure> {
+    let settings = Settings {
+        transport: Transport::https(ca).map_err(|error| Failure::new(error.to_string()))?,
+        clock: clock.clone(),
+        endpoints: Endpoints::from_env(env, &crate::api::PRODUCTS)
+            .map_err(|error| Failure::new(error.to_string()))?,
+        region_id: region_id.to_owned(),
+        identities: Arc::default(),
+    };
+    Ok(Client::new(settings, credentials))
 }
 
 /// Writes to standard output; a reader that has gone is no error of ours, a full disk is.
