@@ -135,6 +135,7 @@ create() { # again only what can still succeed in the time left: same ClientToke
     field SnapshotGroupId && GROUP=$F
     field RequestId && REQUEST=$F
     field Code
+    TRIES="$TRIES${TRIES:+,}$((Nc - 1)) $CODE $F"
     [ "$CODE" = 200 ] && [ "$GROUP" ] && return 0
     GROUP=''
     case $CODE$F in 000 | 5* | *SignatureNonceUsed | *IdempotentProcessing | *InternalError | *ServiceUnavailable) ;; *) return 1 ;; esac

@@ -1,11 +1,8 @@
 //! Renders the three guest commands. Comments stay in the source; what is sent is stripped and packed, since
 //! RunCommand takes 16 KB of Base64 by its oldest documentation (24 KB by its newest).
 
-use std::io::Write;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use flate2::{Compression, GzBuilder};
 use sha2::{Digest, Sha256};
 
 use crate::report::Level;
@@ -57,6 +54,10 @@ pub struct Plan {
     pub visible: u32,
     /// CA bundle in the guest, where its own trust store does not do.
     pub ca_bundle: Option<String>,
+    /// Sets `rcu_expedited` around the window.
+    pub fast_freeze: bool,
+    /// Allows sysrq `j` after our own thaws failed.
+    pub last_resort_sysrq: bool,
 }
 
 /// Requests signed ahead: they carry no secret, are good for 15 minutes, and differ in nonce and signature only.
@@ -220,6 +221,8 @@ fn plan_data(plan: &Plan) -> Result<String, RenderError> {
     // The watchdog's own limit for a sequence that is stuck outside of the window.
     data.set("TOTAL", &(scripts + plan.window + 120).to_string())?;
     data.set("CA", plan.ca_bundle.as_deref().unwrap_or_default())?;
+    data.set("FAST", if plan.fast_freeze { "1" } else { "" })?;
+    data.set("SYSRQ", if plan.last_resort_sysrq { "1" } else { "" })?;
     data.set("SEQUENCE", &sequence_sha256())?;
     Ok(data.0)
 }
@@ -264,10 +267,11 @@ impl Data {
 }
 
 fn pack(text: &str) -> String {
-    let mut encoder = GzBuilder::new().write(Vec::new(), Compression::best());
-    // A Vec takes every write.
-    let packed = encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish()).unwrap_or_default();
-    BASE64.encode(packed)
+    let mut packed = Vec::new();
+    // A Vec takes every write; what was not packed would fail in the guest before it touches anything.
+    let done =
+        zopfli::compress(zopfli::Options::default(), zopfli::Format::Gzip, text.as_bytes(), &mut packed);
+    BASE64.encode(done.map(|()| packed).unwrap_or_default())
 }
 
 #[cfg(test)]

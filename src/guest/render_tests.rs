@@ -28,6 +28,8 @@ fn worst() -> (Plan, Signed) {
         thaw_on: ThawOn::Visible,
         visible: 60,
         ca_bundle: Some("/etc/ssl/certs/ca-certificates.crt".into()),
+        fast_freeze: true,
+        last_resort_sysrq: true,
     };
     let signed = Signed {
         host: "ecs-vpc.cn-wulanchabu.aliyuncs.com".into(),

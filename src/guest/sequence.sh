@@ -15,7 +15,7 @@ umask 077
 trap '' PIPE HUP # the agent's pipe may close in mid-freeze: go on
 export LC_ALL=C PATH=/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/bin
 R=${APPSNAP_ROOT:-}
-BAD='' OUTCOME=none GROUP='' REQUEST='' SCRIPTS='' WATCH='' FROZEN=0 POLLS=0 SHOWN='' EARLY='' STUCK='' lock=/run/appsnap/lock START='' CODE=000 TOOK=0
+BAD='' OUTCOME=none GROUP='' REQUEST='' SCRIPTS='' WATCH='' FROZEN=0 POLLS=0 TRIES='' SHOWN='' EARLY='' STUCK='' lock=/run/appsnap/lock START='' CODE=000 TOOK=0
 for f in data rest.sh; do # what the function knows; scripts, watchdog and requests, which come with the second command
   # shellcheck source=/dev/null
   [ -e "$D/$f" ] && . "$D/$f"
@@ -123,7 +123,7 @@ render() { # WITHOUT ONCE: state -> one line of JSON in LINE; a key that may com
       if (k ~ without) { cut = cut " " k; next }
       gsub(/[\\"]/, "\\\\&", v); v = "\"" v "\""
       if (!(k in val)) order[++n] = k
-      if (k ~ /^(reason|note|fs|disk|step|mark)$/) { list[k] = 1; if (k in val) v = val[k] "," v }
+      if (k ~ /^(reason|note|fs|disk|step|mark|try)$/) { list[k] = 1; if (k in val) v = val[k] "," v }
       val[k] = v }
     END { printf "{\"appsnap\":\"1\""
       for (i = 1; i <= n; i++) { k = order[i]; printf ",\"%s\":%s", k, (k in list) ? "[" val[k] "]" : val[k] }
@@ -267,6 +267,7 @@ go() {
   if [ "$ASKED" ]; then
     put api "$((END - START)) $TOOK $POLLS"
     put created "$CODE $REQUEST"
+    IFS=, && for t in $TRIES; do put try "$t"; done && unset IFS
     if [ "$GROUP" ]; then
       put group "$GROUP"
       [ "$SHOWN" ] && put visible 1

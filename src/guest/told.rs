@@ -46,6 +46,17 @@ pub struct Freeze {
     pub wanted: u32,
 }
 
+/// One create that was sent inside the window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Try {
+    /// Which signed variant: the nonce is `PREFIX-cNUMBER`.
+    pub number: u32,
+    /// HTTP status; `000`: no answer.
+    pub status: String,
+    /// The cloud's error code; empty where there was none.
+    pub code: String,
+}
+
 /// The guest's report.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Told {
@@ -77,6 +88,8 @@ pub struct Told {
     pub freeze: Option<Freeze>,
     /// HTTP status and RequestId of the create.
     pub created: Option<(String, String)>,
+    /// Each create that was sent, in order.
+    pub tries: Vec<Try>,
     /// `ssg-…` as the create answered.
     pub group: Option<String>,
     /// Whether the group showed all disks while frozen.
@@ -132,6 +145,7 @@ impl Told {
             warm: text("warm").map(|value| cut(&value)),
             freeze,
             created: text("created").map(|value| cut(&value)),
+            tries: list("try").iter().filter_map(|item| tried(item)).collect(),
             group: text("group").filter(|id| id.starts_with("ssg-")),
             visible: text("visible").as_deref() == Some("1"),
             fired: text("fired").as_deref() == Some("1"),
@@ -151,6 +165,15 @@ impl Told {
 fn cut(item: &str) -> (String, String) {
     let (code, detail) = item.split_once(' ').unwrap_or((item, ""));
     (code.to_string(), detail.trim().to_string())
+}
+
+fn tried(item: &str) -> Option<Try> {
+    let mut words = item.splitn(3, ' ');
+    Some(Try {
+        number: words.next()?.parse().ok()?,
+        status: words.next()?.into(),
+        code: words.next().unwrap_or_default().trim().into(),
+    })
 }
 
 fn file_system(item: &str) -> Option<FileSystem> {
@@ -178,7 +201,7 @@ fn step(item: &str) -> Option<Step> {
 mod tests {
     use super::*;
 
-    const LINE: &str = r#"{"appsnap":"1","run":"a1","sequence":"abc","fine":"1","fs":["d-1 ext4 0a-b /data\\0401","d-2 xfs - /x"],"pre.exit":"0","warm":"200 Sun, 22 Nov 2026 16:55:41 GMT","freeze":"1000 4000 2 2 2","api":"450000 0.000774 8","created":"200 R1","group":"ssg-1","visible":"1","post.exit":"0","step":["find 1 2 ok ","freeze 5 9 failed 1 of 2"],"reason":["script.mode /tmp/x has mode 0755"],"mark":["lsn=42"],"phase":"done"}"#;
+    const LINE: &str = r#"{"appsnap":"1","run":"a1","sequence":"abc","fine":"1","fs":["d-1 ext4 0a-b /data\\0401","d-2 xfs - /x"],"pre.exit":"0","warm":"200 Sun, 22 Nov 2026 16:55:41 GMT","freeze":"1000 4000 2 2 2","api":"450000 0.000774 8","created":"200 R1","try":["1 503 ServiceUnavailable","2 200"],"group":"ssg-1","visible":"1","post.exit":"0","step":["find 1 2 ok ","freeze 5 9 failed 1 of 2"],"reason":["script.mode /tmp/x has mode 0755"],"mark":["lsn=42"],"phase":"done"}"#;
 
     #[test]
     fn the_last_report_line_is_read_whole() {
@@ -190,6 +213,7 @@ mod tests {
         assert_eq!(told.reasons, [("script.mode".into(), "/tmp/x has mode 0755".into())]);
         assert_eq!((told.api_micros, told.visible, told.fired), (Some(450_000), true, false));
         assert_eq!(told.marks["lsn"], "42");
+        assert_eq!((told.tries[0].code.as_str(), told.tries[1].number), ("ServiceUnavailable", 2));
         assert_eq!(told.steps[1].outcome, "failed");
     }
 

@@ -44,12 +44,14 @@ pub struct Linux {
     pub endpoint: Endpoint,
     /// A PEM file in the guest, added to its trusted roots.
     pub ca_bundle: Option<String>,
+    /// Shortens the freeze by `rcu_expedited`, set around the window and put back on every path.
+    pub fast_freeze: bool,
+    /// After our own thaws failed for seconds: sysrq `j`, which thaws everybody's freezes.
+    pub last_resort_sysrq: bool,
 }
 
 pub(super) fn parse(linux: &Object) -> Linux {
     linux.word("engine", (), &[("sequence", Some(())), ("plugin", None)]);
-    linux.off("fastFreeze");
-    linux.off("lastResortSysrq");
     let timeout_in_seconds = linux.seconds("timeoutInSeconds", 10, 1..=60);
     let thaw_on = [("visible", Some(ThawOn::Visible)), ("accepted", Some(ThawOn::Accepted))];
     Linux {
@@ -70,6 +72,8 @@ pub(super) fn parse(linux: &Object) -> Linux {
             Some(host) => Endpoint::Host(host.to_owned()),
         },
         ca_bundle: linux.checked("caBundle", guest_path),
+        fast_freeze: linux.flag("fastFreeze", false),
+        last_resort_sysrq: linux.flag("lastResortSysrq", false),
     }
 }
 

@@ -319,8 +319,6 @@ mod tests {
             json!({"targets": {"excludeTags": {}}}),
             json!({"targets": {"scope": []}}),
             json!({"linux": {"engine": "plugin"}}),
-            json!({"linux": {"fastFreeze": true}}),
-            json!({"linux": {"lastResortSysrq": true}}),
             json!({"snapshot": {"copyTags": []}}),
             json!({"notify": [{"channel": "dingtalk"}]}),
             json!({"notify": [{"url": "kms:x"}]}),

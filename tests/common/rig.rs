@@ -100,6 +100,8 @@ impl Rig {
             thaw_on: ThawOn::Visible,
             visible: 3,
             ca_bundle: Some(self.dir.join("ca.pem").display().to_string()),
+            fast_freeze: false,
+            last_resort_sysrq: false,
         }
     }
 
