@@ -1,39 +1,18 @@
 //! Events through the real `bootstrap` against the local cloud with its real guest: repeats, deaths, faults.
 
+#[allow(dead_code)] // others need the rest of it
 #[path = "common/bench.rs"]
 mod bench;
 #[path = "common/mod.rs"]
 mod common;
 
 use appsnap::local::world::{Mishap, Settings};
-use appsnap::report::{Level, Report, Severity, Status};
-use bench::{Bench, HOLD, NEEDS, fault, read, request, tick};
+use appsnap::report::{Level, Severity, Status};
+use bench::{Bench, HOLD, NEEDS, fault, kill, read, request, tick, vendor_tags, verdict};
 use common::need;
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 const AT: &str = "2026-11-22T03:00:00Z";
-
-fn verdict(report: &Report) -> (Status, Level, Vec<&str>) {
-    let unit = &report.units[0];
-    (report.status, unit.level, unit.reasons.iter().map(String::as_str).collect())
-}
-
-/// Kills the function in mid-run.
-fn kill(bench: &Bench) {
-    for pid in bench.cloud.function.pids() {
-        kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
-    }
-}
-
-/// The vendor's tag that every snapshot of the only group has.
-async fn vendor_tags(bench: &Bench) -> Vec<&'static str> {
-    let tags = bench.tags().await;
-    let all = |key: &str| tags.iter().filter(|tags| tags.contains_key(key)).count();
-    let known = ["APPConsistent", "FsConsistent"];
-    assert!(known.iter().all(|key| [0, tags.len()].contains(&all(key))), "{tags:?}");
-    known.into_iter().filter(|key| all(key) > 0).collect()
-}
 
 #[tokio::test]
 async fn the_same_event_twice_gives_one_group_and_the_second_answer_is_skipped() {
