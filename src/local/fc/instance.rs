@@ -84,17 +84,20 @@ impl Instance {
         lock(pids).insert(pid);
         let group = Group { leader, pids: pids.clone() };
         let log = Arc::new(Log::default());
-        if let Some(out) = child.stdout.take() {
-            tokio::spawn(pump(out, log.clone()));
-        }
-        if let Some(err) = child.stderr.take() {
-            tokio::spawn(pump(err, log.clone()));
-        }
+        let out = child.stdout.take().map(|out| tokio::spawn(pump(out, log.clone())));
+        let err = child.stderr.take().map(|err| tokio::spawn(pump(err, log.clone())));
         match open(&mut child, clock, port, function.start_limit).await {
             Ok(http) => Ok(Self { child, group, http, log }),
             Err(why) => {
                 group.signal(Signal::KILL);
                 let _ = child.wait().await; // reaped
+                // What it wrote last may still be in the pipes; a child of it may hold them for ever.
+                let read = async {
+                    for pump in [out, err].into_iter().flatten() {
+                        let _ = pump.await;
+                    }
+                };
+                let _ = tokio::time::timeout(Duration::from_secs(1), read).await;
                 Err(format!("{why}; its last lines: {}", lock(&log.lines).join(" | ")))
             }
         }
