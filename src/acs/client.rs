@@ -192,8 +192,8 @@ impl Client {
         }
     }
 
-    /// Sends the call a single time, signed now with the given credentials and nonce: of a nonce that the cloud has
-    /// seen before it says `SignatureNonceUsed`.
+    /// Sends the call a single time, within the client's time, signed now with the given credentials and nonce: of a
+    /// nonce that the cloud has seen before it says `SignatureNonceUsed`.
     ///
     /// # Errors
     /// The cloud's refusal, or why there was no answer.
@@ -203,9 +203,11 @@ impl Client {
         let endpoint =
             endpoint.map_err(|error| Error::invalid(call.action, &call.resource, error.to_string()))?;
         let started = clock.now();
+        let left =
+            self.deadline.map(|end| Duration::try_from(end.duration_since(started)).unwrap_or_default());
         let signed = presign(call, &endpoint, credentials, started, nonce);
         self.calls.fetch_add(1, Ordering::Relaxed);
-        let miss = match self.attempt(call, &signed, call.timeout).await {
+        let miss = match self.attempt(call, &signed, left.unwrap_or(Duration::MAX)).await {
             Ok((_, value)) => return Ok(value),
             Err(miss) => miss,
         };

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::Task;
+use super::{Task, reasons};
 use crate::acs::is_passing;
 use crate::guest::told::{Told, Try};
 use crate::policy::ids;
@@ -82,13 +82,7 @@ pub fn in_words(told: &Told) -> String {
 
 /// The note on an attempt that another one follows, or could.
 pub fn note(task: &Task, number: u32, how: &str) -> Finding {
-    Finding {
-        code: "attempt.failed".into(),
-        severity: Severity::Note,
-        resource: task.instance_id.clone(),
-        message: format!("attempt {number} ended without a group ({how})"),
-        cure: "none needed where a later attempt succeeded; spread the runs of a fleet where it was a rate limit".into(),
-    }
+    reasons::finding("attempt.failed", &format!("attempt {number}, {how}"), &task.instance_id, Severity::Note)
 }
 
 #[cfg(test)]

@@ -44,13 +44,27 @@ pub async fn confirm(
     let until = (task.client.clock().now() + patience).min(task.deadline);
     let look = || async {
         let groups = ecs::describe_snapshot_groups(&task.client, &task.region_id, &filter).await?;
-        let group = groups.into_iter().next();
+        let group = chosen(groups, attempt);
         let shows = |group: &SnapshotGroup, id: &str| group.snapshots.iter().any(|s| s.source_disk_id == id);
         let whole = group.as_ref().is_some_and(|g| task.disks.iter().all(|disk| shows(g, &disk.disk_id)));
         // At the end of the patience what there is has to do.
         Ok::<_, Error>((whole || task.client.clock().now() >= until).then_some(group))
     };
     Ok(wait_until(task.client.clock(), PACE, until, look).await?.flatten())
+}
+
+/// The group of an attempt that is settled; nothing is waited for.
+pub async fn settled(task: &Task, attempt: &str) -> Result<Option<SnapshotGroup>, Error> {
+    Ok(chosen(of_unit(task).await?, attempt))
+}
+
+/// Rather one with the attempt's own tag; any other may be of an attempt before.
+fn chosen(groups: Vec<SnapshotGroup>, attempt: &str) -> Option<SnapshotGroup> {
+    let own = |group: &SnapshotGroup| {
+        group.tags.iter().any(|tag| tag.key == "appsnap:attempt" && tag.value == attempt)
+    };
+    let (own, others): (Vec<_>, Vec<_>) = groups.into_iter().partition(own);
+    own.into_iter().chain(others).next()
 }
 
 /// Every group that carries the run's tag and holds disks of this instance, whichever attempt made it, and whoever.

@@ -78,7 +78,7 @@ pub async fn earlier(task: &Task) -> Next {
         State::Settled(status, level) => {
             unit.level = level;
             if level > Level::None
-                && let Ok(group) = groups::confirm(task, &attempts::id(task, latest.number), None).await
+                && let Ok(group) = groups::settled(task, &attempts::id(task, latest.number)).await
             {
                 unit.snapshot_group_id = group.as_ref().map(|group| group.snapshot_group_id.clone());
                 unit.snapshots = group.as_ref().map(members).unwrap_or_default();

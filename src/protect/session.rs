@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::command::{DELIVERY, sequence_seconds};
 use super::nonces::Nonces;
 use super::{Stop, Task};
 use crate::acs::{Call, Network, Role, presign};
@@ -97,7 +98,9 @@ pub async fn sign(
             task.client.clone()
         }
     };
-    let credentials = client.credentials(Duration::from_secs(20 * 60)).await?;
+    // Long enough to ask about the nonces after the longest postscript.
+    let life = sequence_seconds(task) + 2 * DELIVERY;
+    let credentials = client.credentials(Duration::from_secs(life)).await?;
     let network = match &task.request.linux.endpoint {
         Endpoint::Public => Network::Public,
         _ => Network::Vpc,

@@ -48,7 +48,8 @@ pub async fn settle(
     }
     explain(task, &mut unit, unused.as_ref().err());
     if accepted && level >= Level::Filesystem {
-        add_finding(&mut unit.findings, reasons::accepted(&task.instance_id));
+        let finding = reasons::finding("window.accepted", "", &task.instance_id, Severity::Note);
+        add_finding(&mut unit.findings, finding);
     }
     let again = settled && group.is_none() && told.is_some_and(attempts::hopeful);
     let again = again && unit.attempt < attempts::ATTEMPTS;
