@@ -11,8 +11,9 @@ use crate::api::ecs::{self, GroupFilter, SnapshotGroup};
 use crate::guest::told::Told;
 use crate::report::Level;
 
-/// How long a group is looked for that must be there, or may be.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(20);
+/// How long a group is looked for that must be there, or may be. Shorter than what another delivery waits before it
+/// takes this function for dead.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(15);
 /// How long after a create that the cloud refused for good.
 const SHORT: SignedDuration = SignedDuration::from_secs(3);
 const PACE: Pace = Pace { first: Duration::from_millis(200), factor: 1.5, longest: Duration::from_secs(2) };

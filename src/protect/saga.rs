@@ -370,3 +370,7 @@ mod attempts_tests;
 #[cfg(test)]
 #[path = "proof_tests.rs"]
 mod proof_tests;
+
+#[cfg(test)]
+#[path = "deliveries_tests.rs"]
+mod deliveries_tests;

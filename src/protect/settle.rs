@@ -124,8 +124,8 @@ async fn confirmed(
     let from = task.client.clock().now();
     match groups::confirm(task, attempt, told).await {
         Ok(group) => {
-            let id = group.as_ref().map_or("no group", |group| &group.snapshot_group_id).to_string();
-            mark(task, unit, "confirm", from, "ok", id);
+            let born = |g: &SnapshotGroup| format!("{}, created {}", g.snapshot_group_id, g.creation_time);
+            mark(task, unit, "confirm", from, "ok", group.as_ref().map_or("no group".into(), born));
             Ok(group)
         }
         Err(error) => {

@@ -117,6 +117,13 @@ fn name(wire: &Wire, params: &BTreeMap<String, String>) -> String {
 
 /// A unit of one disk whose cloud is `script`; what it does not answer is left to the good cloud.
 pub fn scripted(script: impl Fn(&str) -> Option<Answer> + Send + Sync + 'static) -> (Task, Asked) {
+    scripted_with(move |call, _| script(call))
+}
+
+/// As [`scripted`], for a cloud that reads the parameters.
+pub fn scripted_with(
+    script: impl Fn(&str, &BTreeMap<String, String>) -> Option<Answer> + Send + Sync + 'static,
+) -> (Task, Asked) {
     let start: Timestamp = "2026-11-22T03:00:00Z".parse().unwrap();
     let clock = Clock::seeded(start, 1);
     let request = json!({ "policy": "p", "targets": { "instanceIds": ["i-1"] }, "linux": { "scriptTimeoutInSeconds": 30 } });
@@ -125,8 +132,9 @@ pub fn scripted(script: impl Fn(&str) -> Option<Answer> + Send + Sync + 'static)
     let transport = Transport::scripted(move |wire: &Wire| {
         let params: BTreeMap<String, String> = wire.query.iter().cloned().collect();
         let call = name(wire, &params);
+        let answer = script(&call, &params);
         log.lock().unwrap().push((call.clone(), params));
-        script(&call).unwrap_or_else(|| good(&call))
+        answer.unwrap_or_else(|| good(&call))
     });
     let keys = Credentials::new(Some("AK".into()), Some("s".into()), None).unwrap();
     let settings = Settings {
