@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::label::VENDOR_KEYS;
+use super::repeat::level_of;
 use super::{Task, attempts};
 use crate::acs::{Error, Pace, wait_until};
 use crate::api::ecs::{self, GroupFilter, SnapshotGroup};
@@ -66,6 +67,12 @@ fn chosen(groups: Vec<SnapshotGroup>, attempt: &str) -> Option<SnapshotGroup> {
     };
     let (own, others): (Vec<_>, Vec<_>) = groups.into_iter().partition(own);
     own.into_iter().chain(others).next()
+}
+
+/// The lowest level that the tags of its snapshots name; `None`: they name none.
+pub fn labelled(group: &SnapshotGroup) -> Option<Level> {
+    let tags = group.snapshots.iter().flat_map(|snapshot| &snapshot.tags);
+    tags.filter(|tag| tag.key == "appsnap:level").map(|tag| level_of(&tag.value)).min()
 }
 
 /// Every group that carries the run's tag and holds disks of this instance, whichever attempt made it, and whoever.

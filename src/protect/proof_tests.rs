@@ -112,3 +112,20 @@ async fn a_good_label_stays_and_nothing_is_removed_beside_it() {
     assert_eq!(verdict(&outcome), (Status::Succeeded, Level::Application, vec![]));
     assert!(calls(&asked, "UntagResources").is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_repeat_says_no_more_than_the_snapshots_do() {
+    const CLOSED: [(&str, &str); 2] = [("appsnap:outcome", "succeeded"), ("appsnap:level", "application")];
+    for (written, level, outcome) in
+        [("application", Level::Application, Status::Succeeded), ("crash", Level::Crash, Status::Degraded)]
+    {
+        let (repeat, ..) = play(move |call| match call {
+            "DescribeInvocations" => Some(record(vec![invocation(1, "Success", &CLOSED)])),
+            "groups of the run" => Some(groups(&["ssg-1"], &[("appsnap:level", written)])),
+            _ => None,
+        })
+        .await;
+        assert_eq!((repeat.status, repeat.settled), (Status::Skipped, Some(outcome)), "{written}");
+        assert_eq!(repeat.unit.level, level, "{written}");
+    }
+}

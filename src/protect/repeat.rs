@@ -76,18 +76,16 @@ pub async fn find(task: &Task) -> Result<Option<Latest>, Stop> {
     Ok(found.iter().map(|invocation| judge(task, invocation)).max_by_key(|latest| latest.number))
 }
 
+/// The level that a tag names.
+pub fn level_of(word: &str) -> Level {
+    let known = [Level::Application, Level::Filesystem, Level::Crash];
+    known.into_iter().find(|level| level.as_str() == word).unwrap_or_default()
+}
+
 fn judge(task: &Task, invocation: &Invocation) -> Latest {
     let tag = |key: &str| invocation.tags.iter().find(|tag| tag.key == key).map(|tag| tag.value.as_str());
     let state = match (tag("appsnap:outcome"), tag("appsnap:outcome").and_then(Status::parse)) {
-        (_, Some(status)) => State::Settled(
-            status,
-            match tag("appsnap:level") {
-                Some("application") => Level::Application,
-                Some("filesystem") => Level::Filesystem,
-                Some("crash") => Level::Crash,
-                _ => Level::None,
-            },
-        ),
+        (_, Some(status)) => State::Settled(status, tag("appsnap:level").map_or(Level::None, level_of)),
         (Some(AGAIN), _) => State::Again,
         _ if invocation.invocation_status.is_end() => State::Died,
         _ => State::Running,

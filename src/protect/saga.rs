@@ -5,7 +5,7 @@ use super::nonces::{Nonces, Witness};
 use super::repeat::{self, State};
 use super::settle::settle;
 use super::tell::{fill, members, place, why};
-use super::{Outcome, Stop, Task, add_finding, attempts, blank, groups, mark, session};
+use super::{Outcome, Stop, Task, add_finding, attempts, blank, groups, mark, session, status_of};
 use jiff::SignedDuration;
 
 use crate::api::assistant::InvocationResult;
@@ -75,13 +75,18 @@ pub async fn earlier(task: &Task) -> Next {
     unit.attempt = latest.number;
     let over = |status, settled, unit| Next::Over(Outcome { status, settled, again: false, unit });
     match latest.state {
-        State::Settled(status, level) => {
+        State::Settled(mut status, level) => {
             unit.level = level;
             if level > Level::None
-                && let Ok(group) = groups::settled(task, &attempts::id(task, latest.number)).await
+                && let Ok(Some(group)) = groups::settled(task, &attempts::id(task, latest.number)).await
             {
-                unit.snapshot_group_id = group.as_ref().map(|group| group.snapshot_group_id.clone());
-                unit.snapshots = group.as_ref().map(members).unwrap_or_default();
+                // Two that settled it at once may have written the one here and the other there: the lower counts.
+                if let Some(written) = groups::labelled(&group).filter(|written| *written < level) {
+                    unit.level = written;
+                    status = status.max(status_of(written, unit.wanted, task.request.minimum_level));
+                }
+                unit.snapshots = members(&group);
+                unit.snapshot_group_id = Some(group.snapshot_group_id);
             }
             over(Status::Skipped, Some(status), unit)
         }
