@@ -34,7 +34,7 @@ wrap() {
   printf '#!/bin/sh\n%s\nexec %s "$@"\n' "$2" "$(PATH=/usr/sbin:/usr/bin:/sbin:/bin command -v $1)" >/usr/local/sbin/$1
   chmod 755 /usr/local/sbin/$1
 }
-until_() { n=0; while [ ! -e "$1" ] && [ $((n += 1)) -lt 1000 ]; do sleep 0.01; done; }
+until_() { n=0; while ! ls $1* >/dev/null 2>&1 && [ $((n += 1)) -lt 1000 ]; do sleep 0.01; done; }
 "#;
 
 struct Guest {
@@ -164,7 +164,7 @@ fn when_watchdog_and_sequence_both_die_the_settle_command_thaws() {
 #[test]
 fn a_curl_that_is_killed_parked_costs_a_connection_and_no_window() {
     let Some(mut guest) = Guest::new(SOON) else { return };
-    guest.sh("wrap fsfreeze 'mkdir /run/t1 2>/dev/null && kill -9 $(cat /run/appsnap/a1/conn.pid)'");
+    guest.sh("wrap fsfreeze 'mkdir /run/t1 2>/dev/null && read -r c _ </run/appsnap/a1/conn && kill -9 $c'");
     let (told, out) = guest.run(|_| {}, "");
     assert!(codes(&told).is_empty() && told.group.is_some() && told.visible, "{out}");
     guest.clean(1, "curl killed");

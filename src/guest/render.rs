@@ -11,6 +11,7 @@ use crate::report::Level;
 pub const LIMIT: usize = 12_000;
 
 const FIND: &str = include_str!("find.sh");
+const COMMON: &str = include_str!("common.sh");
 const SCRIPTS: &str = include_str!("scripts.sh");
 const WATCHDOG: &str = include_str!("watchdog.sh");
 const CLOUD: &str = include_str!("cloud.sh");
@@ -120,16 +121,16 @@ pub fn sequence_sha256() -> String {
 
 /// The sequence with its comments, for people.
 pub fn commented_sequence() -> String {
-    [FIND, SCRIPTS, WATCHDOG, CLOUD, SEQUENCE].concat()
+    [FIND, SCRIPTS, WATCHDOG, COMMON, CLOUD, SEQUENCE].concat()
 }
 
 fn base() -> String {
-    [FIND, SEQUENCE].map(strip).concat()
+    [FIND, SCRIPTS, WATCHDOG, COMMON].map(strip).concat()
 }
 
 /// What only the second command needs, and therefore brings.
 fn rest() -> String {
-    [SCRIPTS, WATCHDOG, CLOUD].map(strip).concat()
+    [CLOUD, SEQUENCE].map(strip).concat()
 }
 
 /// Drops comments, indentation and empty lines. A comment ends a line as ` # …` without a quote, `$` or `}` in it.
@@ -219,7 +220,7 @@ fn plan_data(plan: &Plan) -> Result<String, RenderError> {
     data.set("THAWON", if plan.thaw_on == ThawOn::Visible { "visible" } else { "accepted" })?;
     data.set("VISTIME", &plan.visible.to_string())?;
     // The watchdog's own limit for a sequence that is stuck outside of the window.
-    data.set("TOTAL", &(scripts + plan.window + 120).to_string())?;
+    data.set("TOTAL", &(2 * scripts + plan.window + 120).to_string())?;
     data.set("CA", plan.ca_bundle.as_deref().unwrap_or_default())?;
     data.set("FAST", if plan.fast_freeze { "1" } else { "" })?;
     data.set("SYSRQ", if plan.last_resort_sysrq { "1" } else { "" })?;
