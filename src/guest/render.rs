@@ -156,7 +156,7 @@ pub fn find(plan: &Plan) -> Result<Vec<u8>, RenderError> {
         "[ ! -e $d/once ] || e 'busy this attempt has been run here already'\n\
          mkdir -p /run/appsnap && find /run/appsnap -mindepth 1 -maxdepth 1 -mtime +2 ! -name lock -exec rm -rf {{}} + 2>/dev/null\n\
          rm -rf $d; mkdir -p $d || e 'state.space /run/appsnap cannot be written'\n\
-         u '{}' >$d/sequence.sh && u '{}' >$d/data || e 'state.space /run has no room, or gzip and base64 are missing'\n\
+         u '{}' >$d/sequence.sh && u '{}' >$d/data || e 'state.space /run has no room'\n\
          exec sh $d/sequence.sh find $d\n",
         pack(&base()),
         pack(&plan_data(plan)?)
@@ -195,6 +195,7 @@ fn command(name: &'static str, attempt: &str, body: &str) -> Result<Vec<u8>, Ren
          u() {{ printf %s \"$1\" | base64 -d | gzip -dc; }}\n\
          e() {{ printf '{{\"appsnap\":\"1\",\"run\":\"{attempt}\",\"phase\":\"refused\",\"reason\":[\"%s\"]}}\\n' \"$1\"; exit 20; }}\n\
          case $0 in /usr/local/share/aliyun-assist/work/script/*) [ -f \"$0\" ] && [ ! -L \"$0\" ] && [ \"$(stat -c %u \"$0\")\" = 0 ] && rm -f \"$0\" ;; esac\n\
+         for t in stat awk base64 gzip; do command -v $t >/dev/null || e \"tool.missing $t is not installed\"; done\n\
          [ \"$(stat -f -c %T /run)\" = tmpfs ] || e 'state.not_tmpfs /run is not on tmpfs: a frozen disk could not be written to'\n\
          {body}"
     );

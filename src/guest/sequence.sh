@@ -58,6 +58,21 @@ thaw() { # only ours, the last frozen first, none waits for another; one that is
   done
 }
 
+# ---- what stands around the freeze
+changed() { # has one of our mounts come, gone or moved since?
+  mounts >"$D/mounts.now"
+  [ "$(ours "$D/mounts")" != "$(ours "$D/mounts.now")" ]
+}
+ours() { awk 'NR == FNR { is[$2]; next } $1 in is' "$D/fs" "$1" | sort; }
+writes() { # W: sectors written so far to the devices that cannot be frozen (field 7 of stat), flushed before the first time
+  [ "${W+x}" ] || {
+    for at in $CALM; do sync -f "$(unescape "$at")"; done
+    for b in $QUIET; do sync "/dev/$b"; done # FUSE leaves all in the device's cache; an old sync ignores names: syncs all
+  }
+  W=''
+  for b in $QUIET; do sys_of "$b" && read -r _ _ _ _ _ _ w _ 2>/dev/null <"$S/stat" && W="$W $b=$w"; done
+}
+
 # ---- the run
 take_lock() { # one run at a time; a link comes with its owner in one step. That of a dead run is settled, then taken
   rmdir $LOCK 2>/dev/null # a link into a directory would be no lock
@@ -203,21 +218,6 @@ leave() { # [REASON DETAIL]: the one way out once the watchdog is up
   [ "$GROUP" ] || exit 22
   exit 0
 }
-settle() { # the result was lost: what became of the run, finished if it has to be
-  n=0
-  while [ ! -e "$D/end" ]; do
-    ! lives "$D/main" && [ $((n += 1)) -le 25 ] || tell_running # its own limits end it
-    if lives "$D/watch" && [ "$STATE" = T ]; then group KILL "$P" && sleep 0.2; fi # stopped: no watchdog
-    lives "$D/watch" || start_again
-    sleep 0.2
-  done
-  LINE=$(cat "$D/report") && say
-}
-start_again() { # another watchdog in the place of a dead one; it finds on tmpfs how things stand
-  (shut && trap - PIPE HUP && exec setsid sh "$D/sequence.sh" watch "$D") </dev/null >/dev/null 2>&1 &
-  sleep 0.5
-}
-tell_running() { render none && LINE="${LINE%\}},\"phase\":\"running\"}" && say && exit 23; }
 
 case $MODE in
 go) go ;;

@@ -37,7 +37,7 @@ watch() {
     EOF)
       [ "$ARMED" ] && [ ! "$DONE" ] && fire
       true >"$D/eof"
-      exec 5<>"$D/last"
+      [ "$FIRED" ] && exec 5<>"$D/last"
       n=0
       [ "$FIRED" ] && while holding && [ $((n += 1)) -le 100 ]; do sleep 0.05; done
       [ -e "$D/end" ] || {
@@ -84,14 +84,29 @@ at_mount() { # I: goes to where that file system is seen
 }
 hold() { # I: a working directory keeps the file system in reach, even after a lazy unmount
   until at_mount "$1"; do fired && sleep 0.2 || exit 1; done
-  for g in go last; do (: <"$D/$g" && ours "$1" && exec fsfreeze --unfreeze .) & done # for when no fork is to be had
+  for g in go last; do (: <"$D/$g" && mine "$1" && exec fsfreeze --unfreeze .) & done # for when no fork is to be had
   keep "$D/new.$1" && mv "$D/new.$1" "$D/held.$1"
   : <"$D/go" # sleeps here until the watchdog fires
   while :; do # never in turn, since this one may hang behind a freeze in flight
     over='' && [ -e "$D/eof" ] && over=1
-    ours "$1" && fsfreeze --unfreeze .
+    mine "$1" && fsfreeze --unfreeze .
     [ "$over" ] && exit 0 # this thaw came after the last possible freeze
     sleep 0.1
   done
 }
-ours() { [ -e "$D/armed" ] && [ ! -e "$D/theirs.$1" ]; }
+mine() { [ -e "$D/armed" ] && [ ! -e "$D/over" ] && [ ! -e "$D/theirs.$1" ]; } # I: may it be frozen by us?
+settle() { # the result was lost: what became of the run, finished if it has to be
+  n=0
+  while [ ! -e "$D/end" ]; do
+    ! lives "$D/main" && [ $((n += 1)) -le 25 ] || tell_running # its own limits end it
+    if lives "$D/watch" && [ "$STATE" = T ]; then group KILL "$P" && sleep 0.2; fi # stopped: no watchdog
+    lives "$D/watch" || start_again
+    sleep 0.2
+  done
+  LINE=$(cat "$D/report") && say
+}
+start_again() { # another watchdog in the place of a dead one; it finds on tmpfs how things stand
+  (shut && trap - PIPE HUP && exec setsid sh "$D/sequence.sh" watch "$D") </dev/null >/dev/null 2>&1 &
+  sleep 0.5
+}
+tell_running() { render none && LINE="${LINE%\}},\"phase\":\"running\"}" && say && exit 23; }
