@@ -94,7 +94,7 @@ fn main() {
             measure(&mut rows, target, load, rounds, pause);
         }
     }
-    println!("{}\n\n{}", table::HEAD, table::table(&rows));
+    println!("{}\n\n{}\n{}", table::HEAD, table::summary(&rows), table::table(&rows));
     println!("Took {} s; load average now {}.", start.elapsed().as_secs(), read("/proc/loadavg"));
     let after = std::fs::read_to_string(RCU).unwrap_or_default();
     if after != rcu {

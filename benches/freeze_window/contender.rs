@@ -105,8 +105,8 @@ fn sequence(rig: &mut Rig, target: &Target) -> Result<Duration, String> {
 /// Runs a peer with a thaw armed before it starts; it prints its microseconds.
 fn measured(rig: &mut Rig, command: &str) -> Result<Duration, String> {
     let (output, status) = rig.sh(&format!(
-        "setsid sh -c 'sleep 15; fsfreeze -u /mnt/x; fsfreeze -u /mnt/d' >/dev/null 2>&1 & guard=$!; \
-         timeout -s KILL 20 {command}; s=$?; env kill -s KILL -- -$guard; exit $s"
+        "sh -c 'sleep 15; fsfreeze -u /mnt/x; fsfreeze -u /mnt/d' >/dev/null 2>&1 & guard=$!; \
+         timeout -s KILL 20 {command}; s=$?; kill -KILL $guard; exit $s"
     ));
     let left = rig.left_frozen();
     let micros: Option<u64> = output.trim().parse().ok();

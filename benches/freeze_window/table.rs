@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::contender::Contender;
+use crate::contender::{self, Contender};
 
 /// What one contender did on one file system, load and delay.
 pub struct Row {
@@ -44,9 +44,11 @@ Times in ms. `frozen`: from just before the first freeze to just after the last 
 `beyond`: that without the time that the endpoint held the request (0 or 319 ms) and, for appsnap alone, without the
 time from the answer until the group shows (0 or 400 ms), since only appsnap waits for that: its polling stays in. `stall`:
 longest gap of a process that writes and fsyncs every millisecond, over the whole run of the contender, API time included.
-`× (b)`: medians of `beyond`. With fewer than 100 rounds p99 is the maximum.";
+`× (b)`: medians of `beyond`. With fewer than 100 rounds p99 is the maximum.
 
-/// The table in Markdown.
+In short, medians of `beyond`, in brackets of `stall`:";
+
+/// All figures, in Markdown.
 pub fn table(rows: &[Row]) -> String {
     let mut text = "\
 | fs | load | delay | contender | n | frozen | beyond: median | p90 | p99 | max | × (b) | stall: median | max | goals |
@@ -77,6 +79,32 @@ pub fn table(rows: &[Row]) -> String {
             rank(&row.stall, 100),
             goals(row, bare).join("; "),
         ));
+    }
+    text
+}
+
+/// One line a cell: the median of `beyond`, and of the longest stalls.
+pub fn summary(rows: &[Row]) -> String {
+    let names: Vec<&str> = contender::ALL.iter().map(|who| who.name()).collect();
+    let mut text =
+        format!("| fs | load | delay | {} |\n|---|---|---|{}\n", names.join(" | "), "--:|".repeat(5));
+    for (at, first) in rows.iter().enumerate() {
+        if at > 0 && rows[at - 1].same_cell(first) {
+            continue;
+        }
+        text.push_str(&format!("| {} | {} | {} |", first.target, first.load, first.delay));
+        for who in contender::ALL {
+            let row = rows.iter().find(|row| row.contender == who && row.same_cell(first));
+            match row.filter(|row| !row.beyond.is_empty()) {
+                Some(row) => text.push_str(&format!(
+                    " **{:.1}** ({:.0}) |",
+                    rank(&row.beyond, 50),
+                    rank(&row.stall, 50)
+                )),
+                None => text.push_str(" – |"),
+            }
+        }
+        text.push('\n');
     }
     text
 }
