@@ -117,7 +117,8 @@ fn measure(rows: &mut Vec<Row>, target: &'static Target, load: &'static str, rou
         contender::prepare(&mut rig, &endpoint);
         contenders.retain(|who| {
             let lacks = who.lacks(&mut rig);
-            lacks.iter().for_each(|what| println!("{}: not measured: needs {what}", who.name()));
+            let told = lacks.filter(|_| rows.is_empty()); // once is enough
+            told.iter().for_each(|what| println!("{}: not measured: needs {what}", who.name()));
             lacks.is_none()
         });
         if load == "fio" && !start_fio(&mut rig, target) {

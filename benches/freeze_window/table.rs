@@ -44,27 +44,31 @@ Times in ms. `frozen`: from just before the first freeze to just after the last 
 `beyond`: that without the time that the endpoint held the request (0 or 319 ms) and, for appsnap alone, without the
 time from the answer until the group shows (0 or 400 ms), since only appsnap waits for that: its polling stays in. `stall`:
 longest gap of a process that writes and fsyncs every millisecond, over the whole run of the contender, API time included.
-`× (b)`: medians of `beyond`. With fewer than 100 rounds p99 is the maximum.
+`× (a)`, `× (b)`, `× (c)`: medians of `beyond`. With fewer than 100 rounds p99 is the maximum.
 
 In short, medians of `beyond`, in brackets of `stall`:";
 
 /// All figures, in Markdown.
 pub fn table(rows: &[Row]) -> String {
     let mut text = "\
-| fs | load | delay | contender | n | frozen | beyond: median | p90 | p99 | max | × (b) | stall: median | max | goals |
-|---|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|
+| fs | load | delay | contender | n | frozen | beyond: median | p90 | p99 | max | × (a) | × (b) | × (c) | stall: median | max | goals |
+|---|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|
 "
     .to_string();
     for row in rows {
-        let bare = rows.iter().find(|other| other.contender == Contender::Bare && other.same_cell(row));
-        let bare = bare.map(|bare| rank(&bare.beyond, 50)).filter(|median| !median.is_nan());
-        let ratio = bare.map(|bare| format!("{:.2}", rank(&row.beyond, 50) / bare));
+        let median = |peer: Contender| {
+            let peer = rows.iter().find(|other| other.contender == peer && other.same_cell(row));
+            peer.map(|peer| rank(&peer.beyond, 50)).filter(|median| !median.is_nan())
+        };
+        let ratio = |peer| {
+            median(peer).map_or("–".into(), |peer: f64| format!("{:.2}", rank(&row.beyond, 50) / peer))
+        };
         let count = match row.failed {
             0 => row.beyond.len().to_string(),
             failed => format!("{} ({failed} failed)", row.beyond.len()),
         };
         text.push_str(&format!(
-            "| {} | {} | {} | {} | {count} | {:.1} | **{:.1}** | {:.1} | {:.1} | {:.1} | {} | {:.1} | {:.1} | {} |\n",
+            "| {} | {} | {} | {} | {count} | {:.1} | **{:.1}** | {:.1} | {:.1} | {:.1} | {} | {} | {} | {:.1} | {:.1} | {} |\n",
             row.target,
             row.load,
             row.delay,
@@ -74,10 +78,12 @@ pub fn table(rows: &[Row]) -> String {
             rank(&row.beyond, 90),
             rank(&row.beyond, 99),
             rank(&row.beyond, 100),
-            ratio.unwrap_or("–".into()),
+            ratio(Contender::Script),
+            ratio(Contender::Bare),
+            ratio(Contender::Agent),
             rank(&row.stall, 50),
             rank(&row.stall, 100),
-            goals(row, bare).join("; "),
+            goals(row, median(Contender::Bare)).join("; "),
         ));
     }
     text
