@@ -106,7 +106,7 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
     let cloud = LocalCloud::start(&clock, settings, &function, 0).await?;
     let work = async {
         match fault {
-            Some(fault) => faulty::run(&args, &clock, &cloud, fault).await,
+            Some(fault) => faulty::run(&args, &clock, &cloud, fault, seed).await,
             None => tick(&args, &clock, &cloud, seed).await,
         }
     };

@@ -13,7 +13,7 @@ use crate::local::host::lock;
 
 /// Between two writers that ask. A shorter wait than this is the machine's.
 const PAUSE: Duration = Duration::from_millis(50);
-const WORTH_TELLING: Duration = Duration::from_millis(150);
+pub(super) const WORTH_TELLING: Duration = Duration::from_millis(150);
 
 /// One wait of a writer.
 #[derive(Debug, Clone)]
@@ -74,10 +74,10 @@ impl Diary {
         writers
     }
 
-    /// Whether a writer on `mount` waits now, for longer than a busy machine explains.
-    pub(super) fn waiting(&self, mount: &str) -> bool {
+    /// How long the writer on `mount` that asks now has been waiting.
+    pub(super) fn waiting(&self, mount: &str) -> Duration {
         let since = lock(&self.asking).get(mount).copied();
-        since.is_some_and(|since| self.clock.now().duration_since(since).unsigned_abs() >= WORTH_TELLING)
+        since.map(|since| self.clock.now().duration_since(since).unsigned_abs()).unwrap_or_default()
     }
 
     /// Those that were longer than a busy machine explains.

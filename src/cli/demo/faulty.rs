@@ -1,5 +1,6 @@
 //! A run in which something goes wrong, and the judgement of what came of it.
 
+use std::cell::Cell;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -18,12 +19,15 @@ use crate::report::{Report, Status};
 
 /// How long the same event is sent again while the run is under way.
 const REPEATS: SignedDuration = SignedDuration::from_secs(90);
+/// So much longer than the window allows is for good.
+const TOO_LONG: Duration = Duration::from_secs(20);
 
 pub(super) async fn run(
     args: &Args,
     clock: &Clock,
     cloud: &LocalCloud,
     fault: &'static Fault,
+    seed: u64,
 ) -> Result<Shown, Failure> {
     let before = at_work(args, clock, cloud).await?;
     let diary = Diary::new(clock);
@@ -34,7 +38,11 @@ pub(super) async fn run(
     let writers = diary.writers(&cloud.guest, mounts);
     let event = event(args, clock, strike::linux(fault.kind))?.to_string().into_bytes();
     diary.note("the timer ticks");
-    let (body, report, struck) = invoked(clock, cloud, fault.kind, &diary, event).await?;
+    let rescued = Cell::new(false);
+    let (body, report, struck) = tokio::select! {
+        invoked = invoked(clock, cloud, fault.kind, &diary, event) => invoked?,
+        failure = rescue(clock, cloud, fault.kind, &diary, &rescued) => return Err(failure),
+    };
     drop(writers);
     diary.note(format!("the function's report is there: {}", report.status.as_str()));
     progress(args.json, "the guest, the cloud and the copies are asked how it went ...");
@@ -47,16 +55,39 @@ pub(super) async fn run(
         fault,
         report: &report,
         diary: &diary,
+        rescued: rescued.get(),
         struck: struck.map_err(|failure| failure.message),
         disks: &disks,
     };
     let checks = seen.checks().await?;
     let survived = checks.iter().all(|check| check.ok);
-    let text = super::story::tell(fault, &diary, &report, &checks, survived);
+    let text = super::story::tell(fault, &diary, &report, &checks, survived) + &format!("\n(seed {seed})\n");
     let (webhook, _) = received(cloud);
     let fault = json!({ "name": fault.name, "survived": survived, "checks": checks });
     let json = json!({ "report": body, "disks": disks, "webhook": webhook, "fault": fault });
     Ok(Shown { json, text, code: u8::from(!survived) })
+}
+
+/// Should the promise be broken, the demo still has an end: what is frozen for far too long is thawed from outside.
+async fn rescue(
+    clock: &Clock,
+    cloud: &LocalCloud,
+    kind: Kind,
+    diary: &Diary,
+    rescued: &Cell<bool>,
+) -> Failure {
+    let limit = Duration::from_secs(strike::window(kind)) + TOO_LONG;
+    loop {
+        clock.sleep(Duration::from_secs(1)).await;
+        let frozen = cloud.guest.mounts().iter().find(|mount| diary.waiting(mount) > limit);
+        if let Some(mount) = frozen {
+            rescued.set(true);
+            diary.note(format!("{mount} IS LEFT FROZEN; the demo thaws everything from outside"));
+            if let Err(failure) = cloud.guest.thaw_all().await {
+                return failure.into();
+            }
+        }
+    }
 }
 
 /// Sends the event and strikes meanwhile; then the same event again, as long as the run is under way.

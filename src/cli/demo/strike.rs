@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::diary::Diary;
+use super::diary::{Diary, WORTH_TELLING};
 use crate::cli::Failure;
 use crate::cli::fault::Kind;
 use crate::clock::Clock;
@@ -185,7 +185,7 @@ async fn freeze_under_a_stall(clock: &Clock, cloud: &LocalCloud) -> Result<Signe
 async fn frozen(clock: &Clock, cloud: &LocalCloud, diary: &Diary) -> Result<(), Failure> {
     came(clock, cloud, CREATE).await?;
     let from = clock.now();
-    while !diary.waiting("/") {
+    while diary.waiting("/") < WORTH_TELLING {
         patient(clock, from, "no writer was seen to wait")?;
         clock.sleep(Duration::from_millis(10)).await;
     }
