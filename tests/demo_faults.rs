@@ -133,7 +133,7 @@ fn nothing_is_left_of_a_fault_that_is_killed_or_interrupted() {
         ("freeze-too-slow", "KILL", "fsfreeze --freeze /proc/"),
         ("freeze-too-slow", "INT", "fsfreeze --freeze /proc/"),
         ("freeze-foreign", "KILL", "sequence.sh go "),
-        ("sequence-killed", "INT", "sequence.sh hold "),
+        ("sequence-killed", "INT", "sequence.sh watch "),
     ];
     std::thread::scope(|scope| {
         for (fault, signal, words) in moments {
