@@ -92,7 +92,7 @@ impl App {
                     Origin { kind: Kind::Manual, occurrence: invocation.request_id.clone(), started };
                 let report =
                     self.report(&origin, "", Status::Failed, Vec::new(), Some(ErrorReport::from(&error)), 0);
-                return vec![self.notified(report, None).await];
+                return vec![self.notified(report, None, invocation.deadline).await];
             }
         };
         let mut reports = Vec::new();
@@ -166,11 +166,17 @@ impl App {
     }
 
     /// Tells the channels; their failure is in the report, never in its status.
-    async fn notified(&self, mut report: Report, wanted: Option<&[crate::policy::Channel]>) -> Report {
+    async fn notified(
+        &self,
+        mut report: Report,
+        wanted: Option<&[crate::policy::Channel]>,
+        deadline: Timestamp,
+    ) -> Report {
         let env = |name: &str| self.get(name);
         match notify::channels(wanted, &env) {
             Ok(channels) => {
-                report.notifications = notify::send(&report, &channels, &env, &self.http, &self.clock).await
+                report.notifications =
+                    notify::send(&report, &channels, &env, &self.http, &self.clock, deadline).await
             }
             Err(error) => report.notifications.push(NotificationReport {
                 channel: "webhook".into(),
