@@ -150,16 +150,10 @@ fn unit(unit: &Unit, status: Status, lines: &mut Lines) {
         Some(group) => lines.add("Copy", format!("{group}, {} snapshots{frozen}", unit.snapshots.len())),
         None => lines.add("Copy", format!("none is known{frozen}")),
     }
-    if matches!(status, Status::Degraded | Status::Refused | Status::Failed) && !unit.timeline.is_empty() {
-        let ended = unit.timeline.iter().find(|step| step.outcome != "ok");
-        lines.add(
-            "Step",
-            match ended {
-                Some(step) if step.detail.is_empty() => format!("{} {}", step.step, step.outcome),
-                Some(step) => format!("{} {}: {}", step.step, step.outcome, step.detail),
-                None => "all steps ended well".into(),
-            },
-        );
+    if matches!(status, Status::Degraded | Status::Refused | Status::Failed)
+        && let Some(step) = step(unit)
+    {
+        lines.add("Step", step);
     }
     for code in unit.reasons.iter().take(REASONS) {
         let findings: Vec<_> = unit.findings.iter().filter(|finding| finding.code == *code).collect();
@@ -178,6 +172,40 @@ fn unit(unit: &Unit, status: Status, lines: &mut Lines) {
     if let Some(error) = &unit.error {
         lines.error(error);
     }
+}
+
+/// Where reasons come from, by the beginning of their code; the first that fits.
+const STEPS: [(&str, &str); 19] = [
+    ("script.pre", "prescript"),
+    ("script.failed", "prescript"),
+    ("script.declined", "prescript"),
+    ("script.post", "postscript"),
+    ("script.timeout", "scripts"),
+    ("fs.changed", "freeze"),
+    ("fs.not_quiet", "freeze"),
+    ("freeze.", "freeze"),
+    ("watchdog.", "freeze"),
+    ("create.", "create, while frozen"),
+    ("group.not_visible", "create, while frozen"),
+    ("thaw.", "thaw"),
+    ("connect.", "connect"),
+    ("request.", "connect"),
+    ("group.", "confirm"),
+    ("tag.", "label"),
+    ("report.", "report of the guest"),
+    ("busy", "start in the guest"),
+    // Scripts, disks, file systems, tools, state: looked at before anything is touched.
+    ("", "look before the start"),
+];
+
+/// The step that did not end well, else the one that the first reason belongs to.
+fn step(unit: &Unit) -> Option<String> {
+    if let Some(step) = unit.timeline.iter().find(|step| step.outcome != "ok") {
+        let detail = if step.detail.is_empty() { String::new() } else { format!(": {}", step.detail) };
+        return Some(format!("{} {}{detail}", step.step, step.outcome));
+    }
+    let code = unit.reasons.first()?;
+    STEPS.iter().find(|(start, _)| code.starts_with(start)).map(|(_, step)| step.to_string())
 }
 
 /// What to do, beside the cures.

@@ -72,6 +72,26 @@ fn each_status_says_what_to_do_next() {
 }
 
 #[test]
+fn the_step_is_the_one_that_failed_or_the_first_reasons() {
+    let table = [
+        ("create.failed", "create, while frozen"),
+        ("group.not_visible", "create, while frozen"),
+        ("group.disks", "confirm"),
+        ("script.mode", "look before the start"),
+        ("script.postscript", "postscript"),
+        ("disk.category", "look before the start"),
+    ];
+    for (code, step) in table {
+        let mut report = degraded();
+        report["units"][0]["reasons"] = json!([code]);
+        report["units"][0]["timeline"].as_array_mut().unwrap().truncate(1);
+        let lines = told(report);
+        assert!(lines.contains(&format!("Step: {step}")), "{code}: {lines:?}");
+    }
+    assert!(told(degraded()).contains(&"Step: guest.freeze failed: 1 of 2 thawed by us".to_owned()));
+}
+
+#[test]
 fn a_request_that_cannot_be_read_is_told_whole() {
     let mut report = degraded();
     report["policy"] = json!("");
