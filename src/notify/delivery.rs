@@ -11,7 +11,7 @@ use super::target::Target;
 use super::{Letter, retry};
 use crate::clock::Clock;
 
-/// What is kept of the function's time, and what a last try gets at least.
+/// What is kept of the function's time.
 const MARGIN: Duration = Duration::from_secs(2);
 /// More of an answer is not read.
 const ANSWER: usize = 16 << 10;
@@ -39,21 +39,18 @@ pub(super) async fn deliver(
     }
     let start = clock.now();
     let left = between(start, deadline).saturating_sub(MARGIN);
-    let mut total = retry::TOTAL.min(left);
-    let mut attempt = 1;
+    let (mut attempt, mut asked) = (1, false);
     loop {
         let elapsed = || between(start, clock.now());
-        let limit = retry::TRY.min(total.saturating_sub(elapsed())).max(MARGIN / 2);
+        let limit = retry::limit(elapsed(), left, asked);
         let Err(failure) = once(target, letter, client, clock, limit).await else { return (attempt, None) };
         let wait = retry::wait(attempt, elapsed(), left, failure.asked, clock.jitter());
         match wait.filter(|_| failure.again) {
             Some(wait) => clock.sleep(wait).await,
             None => return (attempt, Some(format!("{}: {}", target.shown(), failure.message))),
         }
-        if failure.asked.is_some() {
-            total = retry::PATIENCE.min(left);
-        }
         attempt += 1;
+        asked = failure.asked.is_some();
     }
 }
 

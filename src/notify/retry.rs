@@ -9,8 +9,9 @@ pub(super) const TRIES: u32 = 3;
 pub(super) const TOTAL: Duration = Duration::from_secs(20);
 /// The same where the receiver names its time: the robots count by the minute.
 pub(super) const PATIENCE: Duration = Duration::from_secs(80);
-/// Limit of one try.
+/// Limit of one try, and what a last one gets at least.
 pub(super) const TRY: Duration = Duration::from_secs(8);
+const LAST: Duration = Duration::from_secs(1);
 
 /// Whether an answer can change by itself.
 pub(super) fn worth_repeating(status: u16) -> bool {
@@ -28,8 +29,17 @@ pub(super) fn wait(
 ) -> Option<Duration> {
     let own = Duration::from_secs(1 << attempt.min(8).saturating_sub(1)).mul_f64(0.5 + jitter);
     let wait = asked.unwrap_or(own);
-    let total = if asked.is_some() { PATIENCE } else { TOTAL }.min(left);
+    let total = total(asked.is_some(), left);
     (attempt < TRIES && elapsed.saturating_add(wait) < total).then_some(wait)
+}
+
+/// The limit of a try; `asked`: it comes when the receiver asked for it.
+pub(super) fn limit(elapsed: Duration, left: Duration, asked: bool) -> Duration {
+    TRY.min(total(asked, left).saturating_sub(elapsed)).max(LAST)
+}
+
+fn total(asked: bool, left: Duration) -> Duration {
+    if asked { PATIENCE } else { TOTAL }.min(left)
 }
 
 /// `Retry-After`: seconds or an HTTP date.
@@ -65,6 +75,21 @@ mod tests {
         for (attempt, elapsed, left, asked, expected) in table {
             let got = wait(attempt, secs(elapsed), secs(left), asked.map(secs), 0.5);
             assert_eq!(got, expected, "{attempt} {elapsed} {left} {asked:?}");
+        }
+    }
+
+    #[test]
+    fn a_try_has_its_time_also_after_a_wait_that_was_asked_for() {
+        let table = [
+            (0, 25, false, 8),
+            (15, 25, false, 5),
+            (70, 3600, true, 8),
+            (70, 72, true, 2),
+            (70, 72, false, 1),
+        ];
+        for (elapsed, left, asked, expected) in table {
+            let got = limit(Duration::from_secs(elapsed), Duration::from_secs(left), asked);
+            assert_eq!(got.as_secs(), expected, "{elapsed} {left} {asked}");
         }
     }
 
