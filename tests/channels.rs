@@ -9,6 +9,7 @@ mod common;
 
 use appsnap::acs::https_client;
 use appsnap::clock::Clock;
+use appsnap::handler::{App, Invocation};
 use appsnap::local::robot::{BRANDS, Brand, Mood};
 use appsnap::local::sink::Sink;
 use appsnap::local::world::{Mishap, Settings};
@@ -223,6 +224,14 @@ fn crowd(sink: &Sink, clock: &Clock) {
     }
 }
 
+/// Time passes while nothing is on its way.
+async fn pass(clock: &Clock, seconds: u64) {
+    clock.sleep(std::time::Duration::from_secs(2)).await; // answers arrive
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(seconds)).await;
+    tokio::time::resume();
+}
+
 #[tokio::test]
 async fn a_throttled_robot_is_waited_for_if_the_functions_time_allows() {
     let (sink, clock) = sink().await;
@@ -232,13 +241,8 @@ async fn a_throttled_robot_is_waited_for_if_the_functions_time_allows() {
         while !BRANDS.iter().all(|brand| !sink.robot(*brand).received.is_empty()) {
             clock.sleep(std::time::Duration::from_millis(20)).await;
         }
-        clock.sleep(std::time::Duration::from_secs(2)).await; // the answers are on their way
-        for seconds in [15, 60] {
-            tokio::time::pause();
-            tokio::time::advance(std::time::Duration::from_secs(seconds)).await;
-            tokio::time::resume();
-            clock.sleep(std::time::Duration::from_secs(2)).await;
-        }
+        pass(&clock, 15).await;
+        pass(&clock, 60).await;
     };
     let (told, ()) = tokio::join!(sending, passing);
     let ends: Vec<_> = told.iter().map(|it| (&*it.status, it.attempts)).collect();
@@ -261,6 +265,33 @@ async fn a_wait_that_the_functions_time_does_not_allow_is_not_begun() {
     let ends: Vec<_> = told.iter().map(|it| (&*it.status, it.attempts)).collect();
     assert_eq!(ends, [("failed", 3), ("failed", 1), ("failed", 1)], "{told:?}");
     assert!(told[1].error.as_deref().unwrap().contains("Feishu throttles"), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_throttled_robot_takes_no_time_from_the_next_run_of_the_same_event() {
+    for (event, attempts) in
+        [(r#"[{"policy": 1}, {"policy": 2}]"#, vec![1, 1]), (r#"[{"policy": 1}]"#, vec![2])]
+    {
+        let (sink, clock) = sink().await;
+        crowd(&sink, &clock);
+        let url = sink.robot_url(Brand::WeCom);
+        let env = [("APPSNAP_NOTIFY", r#"[{"channel": "wecom", "url": "env:WECOM"}]"#), ("WECOM", &url)];
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let app = App::new(clock.clone(), env.into()).unwrap();
+        let invocation = Invocation {
+            request_id: "1".into(),
+            async_task_id: None,
+            region_id: None,
+            account_id: None,
+            function: None,
+            credentials: None,
+            deadline: clock.now() + SignedDuration::from_hours(1),
+        };
+        let handled = app.handle(event.as_bytes(), &invocation);
+        let (reports, ()) = tokio::join!(handled, pass(&clock, 75));
+        let tries: Vec<_> = reports.iter().map(|report| report.notifications[0].attempts).collect();
+        assert_eq!(tries, attempts, "{reports:?}");
+    }
 }
 
 #[tokio::test]

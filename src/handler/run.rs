@@ -22,7 +22,7 @@ impl App {
         let request = match Request::parse(value) {
             Ok(request) => request,
             Err(invalid) => {
-                return self.notified(failed(ErrorReport::from(&invalid)), None, invocation.deadline).await;
+                return self.notified(failed(ErrorReport::from(&invalid)), None, origin, invocation).await;
             }
         };
         let report = match self.handed_on(origin, value, &request, invocation).await {
@@ -33,7 +33,7 @@ impl App {
                 Err(error) => failed(error),
             },
         };
-        self.notified(report, request.notify.as_deref(), invocation.deadline).await
+        self.notified(report, request.notify.as_deref(), origin, invocation).await
     }
 
     /// Event sources cap an invocation at five minutes: such an event goes to an asynchronous invocation of the same
