@@ -84,6 +84,12 @@ pub async fn settle(
             }
         }
     }
+    for code in &unit.reasons {
+        // The guest's own are there already, with their details.
+        if unit.findings.iter().all(|finding| finding.code != *code) {
+            unit.findings.push(reasons::finding(code, "", &task.instance_id, Severity::Downgrade));
+        }
+    }
     let status = match told {
         // Stuck: nobody knows how the guest stands, whatever the copy is good for.
         None => Status::Failed,
