@@ -32,7 +32,7 @@ pub const TABLE: &[(&str, &str, &str)] = &[
     (
         "freeze.failed",
         "a file system could not be frozen",
-        "see the detail; ext3, ext4 and XFS can be frozen",
+        "see the detail; ext2 to ext4, XFS, btrfs, f2fs and jfs can be frozen",
     ),
     ("freeze.incomplete", "not every file system was frozen", "see the other reasons"),
     (
@@ -53,7 +53,7 @@ pub const TABLE: &[(&str, &str, &str)] = &[
     ),
     (
         "fs.not_quiet",
-        "something that cannot be frozen (swap, vfat, a raw disk) was written during the freeze",
+        "something that cannot be frozen (swap, vfat, NTFS, a raw disk) was written during the freeze",
         "leave its disk out, or stop the writer in the prescript",
     ),
     (
@@ -96,18 +96,27 @@ pub const TABLE: &[(&str, &str, &str)] = &[
         "nothing to do where a replica declines",
     ),
     ("script.failed", "the prescript failed", "see its exit code and its output in the report"),
+    (
+        "script.links",
+        "a script has more names than one (hard links)",
+        "copy it to a file of its own: somebody may have linked another program there",
+    ),
     ("script.missing", "a script does not exist", "put it there, owner root, mode 0700"),
     ("script.mode", "a script's mode is not 0700", "chmod 0700 the script"),
     ("script.owner", "a script does not belong to root", "chown root the script"),
     (
         "script.parent",
-        "the directory of a script can be written by others",
+        "a directory above a script can be written by others",
         "use /etc/appsnap, owner root, mode 0755",
     ),
     ("script.post", "the postscript failed", "see its exit code; check that the application works again"),
     ("script.postscript", "no postscript ran well", "see the other reasons"),
     ("script.prescript", "no prescript ran well", "see the other reasons"),
-    ("script.symlink", "a script is a symbolic link", "put the file itself there"),
+    (
+        "script.symlink",
+        "a script is a symbolic link, or its path leads over one",
+        "put the file itself there, and name it by its real path",
+    ),
     (
         "script.timeout",
         "a script took longer than its limit and was ended",

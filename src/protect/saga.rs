@@ -167,6 +167,7 @@ pub async fn finish(task: &Task, mut unit: Unit, invoke_id: &str, first_use: boo
     if task.disks.is_empty() {
         let named = told.iter().flat_map(|told| &told.disks);
         task.disks = named.map(|id| DiskFacts::named(id)).collect();
+        unit.disk_ids = task.disk_ids();
     }
     let witness = if first_use { Witness::Noted } else { Witness::Nobody };
     settle(&task, unit, invoke_id, told.as_ref(), witness).await

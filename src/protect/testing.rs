@@ -169,6 +169,10 @@ pub async fn play(script: impl Fn(&str) -> Option<Answer> + Send + Sync + 'stati
         Next::Attempt(unit) => protect(&task, unit).await,
     };
     assert!(task.client.clock().now() <= task.deadline + SignedDuration::from_secs(25), "over its deadline");
+    // Every reason has its meaning and its cure.
+    for reason in &outcome.unit.reasons {
+        assert!(outcome.unit.findings.iter().any(|f| f.code == *reason), "{reason} without a cure");
+    }
     (outcome, asked, task)
 }
 
