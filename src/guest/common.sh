@@ -97,9 +97,9 @@ finish() { # PHASE: makes the report, keeps it, marks the end
   [ "${#LINE}" -le 4000 ] || render 'fs|note|disk|quiet|step|mark|pre.tail|post.tail'
   [ "${#LINE}" -le 4000 ] || render 'fs|note|disk|quiet|step|mark|pre.tail|post.tail' 1
   printf '%s\n' "$LINE" >"$D/report"
+  for f in "$D"/*.timer "$D"/*.reader "$D/conn"; do lives "$f" && kill -KILL "$P" 2>/dev/null; done
   true >"$D/end"
   case $(readlink $LOCK) in *" ${D##*/}") rm -f $LOCK ;; esac
-  for f in "$D"/*.timer "$D"/*.reader "$D/conn"; do lives "$f" && kill -KILL "$P" 2>/dev/null; done
 }
 say() { printf '%s\n' "$LINE" >&3 2>/dev/null || :; }
 tell() { # PHASE EXIT: said, not kept

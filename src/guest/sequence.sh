@@ -132,12 +132,15 @@ await() { # FILE: the watchdog answers by it, within a second or so
 window() { # from the arming to the thaw; nothing is written to a disk, looked up or logged in here
   writes && before=$W
   FAULT=''
+  # One that waits for a frozen disk would hang whoever starts a program to thaw it.
+  grep -qs '^fanotify .* mask:[0-9a-f]*[1-9a-f][0-9a-f]\{4\} ' /proc/[0-9]*/fdinfo/* &&
+    FAULT="freeze.watched a daemon decides about every program's start (fanotify)"
   echo ARM >&9
   await armed || leave watchdog.lost "the watchdog did not answer"
   now && F0=$NOW
   tick && START=$NOW
   hurry
-  if freeze; then cloud; fi
+  if [ ! "$FAULT" ] && freeze; then cloud; fi
   thaw
   calm
   now && F2=$NOW
@@ -151,7 +154,9 @@ window() { # from the arming to the thaw; nothing is written to a disk, looked u
   case $FAST in was*) note fast.used "rcu_expedited $FAST" ;; none) note fast.none "$RCU cannot be written" ;; esac
   writes
   [ "$QUIET" ] && put quiet "${QUIET# }"
-  [ "$before" = "$W" ] || why fs.not_quiet "written during the freeze, and cannot be frozen:$QUIET"
+  list=''
+  for w in $W; do case " $before " in *" $w "*) ;; *) list="$list ${w%=*}" ;; esac; done
+  [ "$list" ] && why fs.not_quiet "written during the freeze, and cannot be frozen:$list"
   if [ ! "$ASKED" ] && enough; then cloud; fi # not frozen, yet a crash-consistent copy is wanted rather than none
 }
 cloud() {

@@ -3,7 +3,7 @@
 use crate::report::{Finding, Severity};
 
 /// Code, meaning, cure.
-pub const TABLE: [(&str, &str, &str); 41] = [
+pub const TABLE: [(&str, &str, &str); 42] = [
     (
         "busy",
         "another run holds the guest",
@@ -49,6 +49,11 @@ pub const TABLE: [(&str, &str, &str); 41] = [
         "freeze.off",
         "enableFsFreeze is false",
         "set linux.enableFsFreeze to true for more than crash consistency",
+    ),
+    (
+        "freeze.watched",
+        "a daemon in the guest decides about every program's start (fanotify): if it waits for a frozen disk, nobody could thaw",
+        "stop it in the prescript (fapolicyd, a virus scanner), or leave the disks that it writes to out",
     ),
     ("fs.changed", "a file system was mounted or unmounted meanwhile", "run again when nobody mounts"),
     (
