@@ -9,6 +9,7 @@ mod victim;
 use std::time::{Duration, Instant};
 
 use appsnap::report::Level;
+use victim::endpoint::Manners;
 use victim::{Guest, SOON, codes, whole};
 
 /// What the postscript was told.
@@ -215,4 +216,30 @@ fn a_script_that_freezes_by_itself_keeps_what_it_froze() {
         ("/run/was-frozen\n".into(), "crash".into())
     );
     guest.clean(1, "script freezes");
+}
+
+/// It would have to open it on purpose. The end of file never comes then: the watchdog's clock does.
+#[test]
+fn a_child_that_takes_the_lifeline_delays_nothing_beyond_the_window() {
+    for signal in ["KILL", "STOP"] {
+        let Some(mut guest) = Guest::new(Manners { visible_after: Duration::from_secs(60), hang: false })
+        else {
+            return;
+        };
+        guest.rig.scripts("setsid sh -c 'exec sleep 300' 3>/run/appsnap/a1/life & echo $! >/run/taken", "");
+        let held = "kill -0 $(cat /run/taken) && [ -e /proc/$(cat /run/taken)/fd/3 ] && touch /run/held";
+        let during = format!(
+            "until_ $A/armed; sleep 0.5; {held}; kill -s {signal} -- -$p; sleep 6; fsfreeze --unfreeze /mnt/d || fsfreeze --unfreeze /mnt/x || touch /run/free; kill -s CONT -- -$p"
+        );
+        guest.run(|plan| (plan.window, plan.visible) = (3, 3), &during);
+        assert_eq!(
+            guest.sh("ls /run/free /run/held"),
+            "/run/free\n/run/held\n",
+            "{signal}: frozen past the window"
+        );
+        let told = guest.settle();
+        assert!(told.fired || told.phase == "lost", "{signal}: {told:?}");
+        guest.sh("kill $(cat /run/taken)");
+        guest.clean(1, signal);
+    }
 }
