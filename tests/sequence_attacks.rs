@@ -71,7 +71,7 @@ fn when_watchdog_and_sequence_both_die_the_settle_command_thaws() {
 #[test]
 fn a_curl_that_is_killed_parked_costs_a_connection_and_no_window() {
     let Some(mut guest) = Guest::new(SOON) else { return };
-    guest.sh("wrap fsfreeze 'mkdir /run/t1 2>/dev/null && kill -9 $(cat /run/appsnap/a1/conn.pid)'");
+    guest.sh("wrap fsfreeze 'mkdir /run/t1 2>/dev/null && read -r c _ </run/appsnap/a1/conn && kill -9 $c'");
     let (told, out) = guest.run(|_| {}, "");
     assert!(codes(&told).is_empty() && told.group.is_some() && told.visible, "{out}");
     guest.clean(1, "curl killed");

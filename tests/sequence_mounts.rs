@@ -9,10 +9,11 @@ mod victim;
 use appsnap::report::Level;
 use victim::{Guest, SOON, codes, whole};
 
-/// Lines that run when all is frozen and before the first thaw, once.
+/// Lines that run when all is frozen and before any thaw (they go side by side), once.
 fn in_the_window(guest: &mut Guest, lines: &str) {
     guest.sh(&format!(
-        "wrap fsfreeze 'case $1 in --unfreeze) mkdir /run/once 2>/dev/null && {{ {lines}; }} >/dev/null 2>&1;; esac'"
+        "wrap fsfreeze 'case $1 in --unfreeze) mkdir /run/once 2>/dev/null && {{ {lines}; touch /run/through; }} >/dev/null 2>&1;
+         until [ -e /run/through ]; do sleep 0.01; done;; esac'"
     ));
 }
 

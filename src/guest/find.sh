@@ -125,20 +125,6 @@ find_mounts() { # $D/fs: "LEVEL MAJ:MIN TYPE DEVICE DISK MOUNTPOINT", top of the
     case $type in nfs* | cifs | smb3 | ceph | glusterfs | fuse.* | 9p | lustre) note fs.network "$type on $at is not in the snapshot" ;; esac
   done <"$D/mounts"
 }
-changed() { # has one of our mounts come, gone or moved since?
-  mounts >"$D/mounts.now"
-  [ "$(ours "$D/mounts")" != "$(ours "$D/mounts.now")" ]
-}
-ours() { awk 'NR == FNR { is[$2]; next } $1 in is' "$D/fs" "$1" | sort; }
-writes() { # W: sectors written so far to the devices that cannot be frozen (field 7 of stat), flushed before the first time
-  [ "${W+x}" ] || {
-    for at in $CALM; do sync -f "$(unescape "$at")"; done
-    for b in $QUIET; do sync "/dev/$b"; done # FUSE leaves all in the device's cache; an old sync ignores names: syncs all
-  }
-  W=''
-  for b in $QUIET; do sys_of "$b" && read -r _ _ _ _ _ _ w _ 2>/dev/null <"$S/stat" && W="$W $b=$w"; done
-}
-
 # The user's prescript and postscript are looked at here too.
 vet() { # PHASE PATH: WRONG is empty, or a code and what is wrong (what a code means is told by the function)
   put "$1.path" "$2"

@@ -3,7 +3,7 @@
 use crate::report::{Finding, Severity};
 
 /// Code, meaning, cure.
-pub const TABLE: [(&str, &str, &str); 39] = [
+pub const TABLE: [(&str, &str, &str); 41] = [
     (
         "busy",
         "another run holds the guest",
@@ -23,6 +23,16 @@ pub const TABLE: [(&str, &str, &str); 39] = [
         "disk.not_found",
         "a chosen disk is not seen in the guest",
         "check that the disk is attached and that its serial shows in /sys/block",
+    ),
+    (
+        "fast.none",
+        "fastFreeze was asked for, and the kernel's rcu_expedited cannot be written",
+        "nothing is lost but some milliseconds: leave out linux.fastFreeze on this guest",
+    ),
+    (
+        "fast.used",
+        "rcu_expedited was set around the freeze and put back (fastFreeze)",
+        "nothing to do; leave out linux.fastFreeze if the kernel's setting is not to be touched",
     ),
     (
         "freeze.busy",

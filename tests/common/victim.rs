@@ -30,7 +30,7 @@ wrap() {
   printf '#!/bin/sh\n%s\nexec %s "$@"\n' "$2" "$(PATH=/usr/sbin:/usr/bin:/sbin:/bin command -v $1)" >/usr/local/sbin/$1
   chmod 755 /usr/local/sbin/$1
 }
-until_() { n=0; while [ ! -e "$1" ] && [ $((n += 1)) -lt 1000 ]; do sleep 0.01; done; }
+until_() { n=0; while ! ls $1* >/dev/null 2>&1 && [ $((n += 1)) -lt 1000 ]; do sleep 0.01; done; }
 "#;
 
 pub struct Guest {
