@@ -237,9 +237,9 @@ fn a_child_that_takes_the_lifeline_delays_nothing_beyond_the_window() {
             "/run/free\n/run/held\n",
             "{signal}: frozen past the window"
         );
+        guest.sh("kill $(cat /run/taken)");
         let told = guest.settle();
         assert!(told.fired || told.phase == "lost", "{signal}: {told:?}");
-        guest.sh("kill $(cat /run/taken)");
         guest.clean(1, signal);
     }
 }
