@@ -54,6 +54,8 @@ struct Origin {
     kind: Kind,
     occurrence: String,
     started: Timestamp,
+    /// Nothing else came with it.
+    alone: bool,
 }
 
 impl App {
@@ -88,16 +90,17 @@ impl App {
         let triggers = match event::read(body, arrival) {
             Ok(triggers) => triggers,
             Err(error) => {
-                let origin =
-                    Origin { kind: Kind::Manual, occurrence: invocation.request_id.clone(), started };
+                let occurrence = invocation.request_id.clone();
+                let origin = Origin { kind: Kind::Manual, occurrence, started, alone: true };
                 let report =
                     self.report(&origin, "", Status::Failed, Vec::new(), Some(ErrorReport::from(&error)), 0);
-                return vec![self.notified(report, None).await];
+                return vec![self.notified(report, None, &origin, invocation).await];
             }
         };
         let mut reports = Vec::new();
+        let alone = triggers.len() == 1;
         for Trigger { kind, occurrence, action } in triggers {
-            let origin = Origin { kind, occurrence, started };
+            let origin = Origin { kind, occurrence, started, alone };
             tracing::info!(trigger = kind.as_str(), occurrence = origin.occurrence, "event");
             reports.push(match action {
                 Action::Run(request) => self.run(&origin, &request, invocation).await,
@@ -166,11 +169,21 @@ impl App {
     }
 
     /// Tells the channels; their failure is in the report, never in its status.
-    async fn notified(&self, mut report: Report, wanted: Option<&[crate::policy::Channel]>) -> Report {
+    async fn notified(
+        &self,
+        mut report: Report,
+        wanted: Option<&[crate::policy::Channel]>,
+        origin: &Origin,
+        invocation: &Invocation,
+    ) -> Report {
         let env = |name: &str| self.get(name);
+        // A throttled channel must not take the time of the next run in the same event.
+        let soon = self.clock.now() + FAREWELL;
+        let deadline = if origin.alone { invocation.deadline } else { invocation.deadline.min(soon) };
         match notify::channels(wanted, &env) {
             Ok(channels) => {
-                report.notifications = notify::send(&report, &channels, &env, &self.http, &self.clock).await
+                report.notifications =
+                    notify::send(&report, &channels, &env, &self.http, &self.clock, deadline).await
             }
             Err(error) => report.notifications.push(NotificationReport {
                 channel: "webhook".into(),

@@ -177,6 +177,8 @@ pub struct Unit {
     pub region_id: String,
     /// The instances (one, today).
     pub instance_ids: Vec<String>,
+    /// The chosen disks, whether a group came of them or not.
+    pub disk_ids: Vec<String>,
     /// `linux` or `windows`.
     pub os_type: String,
     /// `sequence` or `plugin`.

@@ -35,6 +35,7 @@ fn every_fixture_is_read() {
         ("eventbridge-array-strings.json", Kind::EventBridge, format!("{first}c"), 2),
         ("eventbridge-data.json", Kind::Manual, ARRIVAL.request_id.to_owned(), 1),
         ("manual.json", Kind::Manual, ARRIVAL.request_id.to_owned(), 1),
+        ("notify.json", Kind::Manual, ARRIVAL.request_id.to_owned(), 1),
     ];
     let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/events")).unwrap().count();
     assert_eq!(files, table.len() + 1, "a fixture that this test does not read");
@@ -56,6 +57,9 @@ fn every_fixture_is_read() {
 
     let notify = request(&fixture("timer.json")[0]).notify.unwrap();
     assert_eq!((notify.len(), notify[0].on.len()), (1, 7));
+    let notify = request(&fixture("notify.json")[0]).notify.unwrap();
+    let kinds: Vec<_> = notify.iter().map(|channel| channel.kind.as_str()).collect();
+    assert_eq!(kinds, ["dingtalk", "feishu", "wecom", "webhook"]);
 }
 
 #[test]

@@ -21,7 +21,9 @@ impl App {
             |error: ErrorReport| self.report(origin, policy, Status::Failed, Vec::new(), Some(error), 0);
         let request = match Request::parse(value) {
             Ok(request) => request,
-            Err(invalid) => return self.notified(failed(ErrorReport::from(&invalid)), None).await,
+            Err(invalid) => {
+                return self.notified(failed(ErrorReport::from(&invalid)), None, origin, invocation).await;
+            }
         };
         let report = match self.handed_on(origin, value, &request, invocation).await {
             Some(Ok(report)) => return report,
@@ -31,7 +33,7 @@ impl App {
                 Err(error) => failed(error),
             },
         };
-        self.notified(report, request.notify.as_deref()).await
+        self.notified(report, request.notify.as_deref(), origin, invocation).await
     }
 
     /// Event sources cap an invocation at five minutes: such an event goes to an asynchronous invocation of the same

@@ -28,7 +28,7 @@ impl App {
             Ok(report) => report,
             Err(error) => {
                 let report = self.report(origin, "", Status::Failed, Vec::new(), Some(error), 0);
-                self.notified(report, None).await
+                self.notified(report, None, origin, invocation).await
             }
         }
     }
@@ -90,7 +90,7 @@ impl App {
         let outcome = saga::finish(&task, word("appsnap:attempt"), invoke_id).await;
         let mut report = self.summed_up(origin, &task.request, vec![outcome], &client);
         report.run.clone_from(&task.run);
-        Ok(self.notified(report, None).await)
+        Ok(self.notified(report, None, origin, invocation).await)
     }
 }
 

@@ -13,6 +13,7 @@ use super::agent::{self, Agent};
 use super::fc::{Fc, Function};
 use super::guest::{DiskSpec, Guest, GuestSpec};
 use super::host::Failure;
+use super::robot::Brand;
 use super::server::{Cloud, Server};
 use super::sink::Sink;
 use super::store::{Filesystem, Store};
@@ -36,6 +37,9 @@ pub const DISKS: [(&str, Filesystem, &str, u64); 3] = [
 pub const OPERATOR: (&str, &str) = ("LTAI5tLocalOperator00000", "local-operator-secret-000000");
 /// What the webhook's signature is checked with: 32 bytes in Base64.
 pub const WEBHOOK_SECRET: &str = "whsec_YXBwc25hcC1sb2NhbC1jbG91ZC13ZWJob29rLWtleSE=";
+/// What the robots' signatures are checked with.
+const ROBOT_SECRETS: [(Brand, &str); 2] =
+    [(Brand::DingTalk, "SEClocal0dingtalk"), (Brand::Feishu, "local0feishu")];
 
 const IMAGE_MIB: u64 = 320;
 const PRESCRIPT: &str =
@@ -98,6 +102,9 @@ impl LocalCloud {
         let sink = Sink::start(Secret::new(WEBHOOK_SECRET), clock.clone())
             .await
             .map_err(io("the webhook sink cannot listen"))?;
+        for (brand, secret) in ROBOT_SECRETS {
+            sink.robot(brand).secret = Some(Secret::new(secret));
+        }
         let ca_file = store.state().join("ca.pem");
         tokio::fs::write(&ca_file, &server.ca_pem).await.map_err(io("the CA cannot be written"))?;
         let function = Fc::new(deployed(&server, &sink, &ca_file, bootstrap), cloud.clone(), clock.clone());
@@ -195,7 +202,7 @@ fn populated(settings: Settings) -> World {
 fn deployed(server: &Server, sink: &Sink, ca_file: &Path, bootstrap: &Path) -> Function {
     let endpoint = endpoint(server);
     let role = |name: &str| format!("acs:ram::{ACCOUNT}:role/{name}");
-    let env: [(&str, String); 7] = [
+    let env: [(&str, String); 12] = [
         ("APPSNAP_ROLE_ARN", role("appsnap")),
         ("APPSNAP_ECS_ENDPOINT", endpoint.clone()),
         ("APPSNAP_STS_ENDPOINT", endpoint.clone()),
@@ -203,6 +210,11 @@ fn deployed(server: &Server, sink: &Sink, ca_file: &Path, bootstrap: &Path) -> F
         ("APPSNAP_CA_BUNDLE", ca_file.display().to_string()),
         ("APPSNAP_DEMO_WEBHOOK_URL", sink.url()),
         ("APPSNAP_DEMO_WEBHOOK_SECRET", WEBHOOK_SECRET.into()),
+        ("APPSNAP_DEMO_DINGTALK_URL", sink.robot_url(Brand::DingTalk)),
+        ("APPSNAP_DEMO_DINGTALK_SECRET", ROBOT_SECRETS[0].1.into()),
+        ("APPSNAP_DEMO_FEISHU_URL", sink.robot_url(Brand::Feishu)),
+        ("APPSNAP_DEMO_FEISHU_SECRET", ROBOT_SECRETS[1].1.into()),
+        ("APPSNAP_DEMO_WECOM_URL", sink.robot_url(Brand::WeCom)),
     ];
     Function {
         name: "appsnap".into(),

@@ -1,9 +1,11 @@
 //! The local cloud: a small, strict Alibaba Cloud on one Linux machine, with real guests and real disks.
 //!
 //! `world` is the cloud as plain state; `server` speaks HTTPS for it; `fc` drives the function's binary as the platform
-//! does; `sink` takes webhooks. `guest`, `agent` and `store` are effects on this machine's kernel; `cloud` joins both.
+//! does; `sink` takes what channels send, `robot` is a chat's. `guest`, `agent` and `store` are effects on this
+//! machine's kernel; `cloud` joins both.
 
 pub mod fc;
+pub mod robot;
 pub mod server;
 pub mod sink;
 pub mod verify;

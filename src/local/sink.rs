@@ -1,8 +1,9 @@
-//! A webhook sink on loopback: checks the Standard Webhooks signature and keeps what arrived, byte for byte.
+//! A sink on loopback for what channels send: a webhook that checks the Standard Webhooks signature and keeps what
+//! arrived, byte for byte, and a robot of each brand.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -15,13 +16,15 @@ use sha2::Sha256;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use super::robot::{BRANDS, Brand, Robot, brand_of};
+use super::verify::Received;
 use crate::clock::Clock;
 use crate::secret::Secret;
 
 /// Timestamps have to be this close, in seconds, as in the specification's libraries.
 const TOLERANCE: i64 = 300;
 
-/// One message as received.
+/// One message to the webhook as received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
     /// `webhook-id`.
@@ -41,6 +44,14 @@ struct Shared {
     clock: Clock,
     deliveries: Mutex<Vec<Delivery>>,
     answers: Mutex<VecDeque<u16>>,
+    /// In the order of `BRANDS`.
+    robots: [Mutex<Robot>; 3],
+}
+
+impl Shared {
+    fn robot(&self, brand: Brand) -> MutexGuard<'_, Robot> {
+        self.robots[brand as usize].lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
 }
 
 /// A sink that listens; it stops when dropped.
@@ -59,8 +70,14 @@ impl Sink {
     pub async fn start(secret: Secret, clock: Clock) -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let shared =
-            Arc::new(Shared { secret, clock, deliveries: Mutex::default(), answers: Mutex::default() });
+        let robots = BRANDS.map(|brand| Mutex::new(Robot::new(brand)));
+        let shared = Arc::new(Shared {
+            secret,
+            clock,
+            deliveries: Mutex::default(),
+            answers: Mutex::default(),
+            robots,
+        });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, shared.clone()));
         Ok(Self { address, shared, _tasks: tasks })
@@ -71,7 +88,17 @@ impl Sink {
         format!("http://{}/", self.address)
     }
 
-    /// What came so far.
+    /// The address of a robot.
+    pub fn robot_url(&self, brand: Brand) -> String {
+        format!("http://{}{}", self.address, self.robot(brand).address())
+    }
+
+    /// A robot: what it got, what it wants.
+    pub fn robot(&self, brand: Brand) -> MutexGuard<'_, Robot> {
+        self.shared.robot(brand)
+    }
+
+    /// What came to the webhook so far.
     pub fn deliveries(&self) -> Vec<Delivery> {
         self.shared.deliveries.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
@@ -112,8 +139,15 @@ async fn receive(
     let header = |name: &str| {
         headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str()).unwrap_or_default()
     };
-    let Ok(body) = Limited::new(body, 1 << 20).collect().await else { return Ok(answer(413)) };
+    let Ok(body) = Limited::new(body, 1 << 20).collect().await else { return Ok(answer(413, "")) };
     let body = body.to_bytes().to_vec();
+    if let Some(brand) = brand_of(head.uri.path()) {
+        let (path, query) = (head.uri.path().into(), head.uri.query().unwrap_or_default().into());
+        let request = Received { method: head.method.to_string(), path, query, headers, body };
+        let answered = shared.robot(brand).take(&request, shared.clock.now());
+        let Some((status, text)) = answered else { return std::future::pending().await };
+        return Ok(answer(status, &text));
+    }
     let (id, time) = (header("webhook-id"), header("webhook-timestamp"));
     let now = shared.clock.now().as_second();
     let fault = check(&shared.secret, now, id, time, header("webhook-signature"), &body).err();
@@ -122,11 +156,11 @@ async fn receive(
         shared.answers.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop_front().unwrap_or(usual);
     let delivery = Delivery { id: id.to_owned(), headers, body, fault, status };
     shared.deliveries.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(delivery);
-    Ok(answer(status))
+    Ok(answer(status, ""))
 }
 
-fn answer(status: u16) -> hyper::Response<Full<Bytes>> {
-    let mut response = hyper::Response::new(Full::default());
+fn answer(status: u16, text: &str) -> hyper::Response<Full<Bytes>> {
+    let mut response = hyper::Response::new(Full::from(text.to_owned()));
     *response.status_mut() =
         hyper::StatusCode::from_u16(status).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
     response

@@ -1,4 +1,4 @@
-//! The signature of Standard Webhooks: HMAC-SHA256 over `id.timestamp.body`.
+//! HMAC-SHA256 in Base64, as all channels that sign want it, and the key of Standard Webhooks.
 //!
 //! Source: <https://github.com/standard-webhooks/standard-webhooks>, "Symmetric signatures".
 
@@ -9,8 +9,15 @@ use sha2::Sha256;
 
 use crate::secret::Secret;
 
-/// A decoded key.
-pub(super) struct Key(Hmac<Sha256>);
+/// HMAC-SHA256 in Base64.
+pub(super) fn hmac(key: &[u8], message: &[u8]) -> String {
+    let mut hmac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
+    hmac.update(message);
+    STANDARD.encode(hmac.finalize().into_bytes())
+}
+
+/// A decoded key of Standard Webhooks.
+pub(super) struct Key(Vec<u8>);
 
 impl Key {
     /// Reads `whsec_` and base64 of 24 to 64 bytes; the error never shows it.
@@ -18,18 +25,12 @@ impl Key {
         let wrong = || "must be whsec_ and base64 of 24 to 64 random bytes".to_owned();
         let encoded = secret.expose().strip_prefix("whsec_").ok_or_else(wrong)?;
         let key = STANDARD.decode(encoded).map_err(|_| wrong())?;
-        if !(24..=64).contains(&key.len()) {
-            return Err(wrong());
-        }
-        Hmac::new_from_slice(&key).map(Self).map_err(|_| wrong())
+        if (24..=64).contains(&key.len()) { Ok(Self(key)) } else { Err(wrong()) }
     }
 
-    /// The value of `webhook-signature`; `timestamp` in seconds since 1970.
+    /// The value of `webhook-signature`: over `id.timestamp.body`; `timestamp` in seconds since 1970.
     pub fn sign(&self, id: &str, timestamp: i64, body: &str) -> String {
-        let mut hmac = self.0.clone();
-        hmac.update(format!("{id}.{timestamp}.").as_bytes());
-        hmac.update(body.as_bytes());
-        format!("v1,{}", STANDARD.encode(hmac.finalize().into_bytes()))
+        format!("v1,{}", hmac(&self.0, format!("{id}.{timestamp}.{body}").as_bytes()))
     }
 }
 

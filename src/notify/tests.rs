@@ -66,11 +66,17 @@ fn webhook(on: &str) -> Vec<Channel> {
     Channel::parse_list(&json).unwrap()
 }
 
+/// What the handler keeps of an invocation for its channels.
+fn soon(clock: &Clock) -> Timestamp {
+    clock.now() + jiff::SignedDuration::from_secs(25)
+}
+
 /// Sends a failed report to `url`.
 async fn sent(url: &str, secret: &str) -> NotificationReport {
     let env = |name: &str| Some(if name == "U" { url } else { secret }.to_owned());
     let channels = webhook("failed");
-    let mut told = send(&report(Status::Failed), &channels, &env, &client(), &Clock::system()).await;
+    let (clock, deadline) = (Clock::system(), soon(&Clock::system()));
+    let mut told = send(&report(Status::Failed), &channels, &env, &client(), &clock, deadline).await;
     assert_eq!(told.len(), 1);
     told.remove(0)
 }
@@ -135,7 +141,9 @@ async fn errors_name_the_host_and_keep_the_rest_to_themselves() {
 #[tokio::test]
 async fn only_the_statuses_that_were_asked_for_are_sent() {
     let env = |_: &str| None;
-    let told = send(&report(Status::Succeeded), &webhook("failed"), &env, &client(), &Clock::system()).await;
+    let clock = Clock::system();
+    let told =
+        send(&report(Status::Succeeded), &webhook("failed"), &env, &client(), &clock, soon(&clock)).await;
     assert_eq!(told, vec![]);
 }
 
@@ -145,11 +153,13 @@ async fn a_silent_channel_ends_in_time() {
     let url = format!("http://{}/", silent.local_addr().unwrap());
     let channel = &webhook("failed")[0];
     let env = |name: &str| Some(if name == "U" { url.clone() } else { SECRET.into() });
-    let target = webhook::Target::resolve(channel, &env).ok().unwrap();
-    let message = webhook::Message { id: "m".into(), body: "{}".into() };
+    let target = Target::resolve(channel, &env).ok().unwrap();
+    let letter =
+        Letter { id: "m".into(), report: "{}".into(), message: Message::of(&report(Status::Failed)) };
     let (client, clock) = (client(), Clock::seeded("2026-11-22T03:00:00Z".parse().unwrap(), 1));
+    let deadline = soon(&clock);
     tokio::time::pause(); // the receiver never answers, so nothing but the timers can move
-    let (attempts, error) = webhook::deliver(&target, &message, &client, &clock).await;
+    let (attempts, error) = delivery::deliver(&target, &letter, &client, &clock, deadline).await;
     assert!(attempts >= 2 && error.unwrap().contains("timed out"));
     let start: jiff::Timestamp = "2026-11-22T03:00:00Z".parse().unwrap();
     let took = clock.now().duration_since(start).as_millis();

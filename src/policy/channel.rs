@@ -5,22 +5,50 @@ use super::secretref::SecretRef;
 use super::sections::NOTIFY;
 use crate::report::Status;
 
-/// One receiver of the report: today a generic webhook with a Standard Webhooks signature.
+/// What kind of receiver a channel is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelKind {
+    /// Any receiver of Standard Webhooks: gets the whole report as JSON.
+    Webhook,
+    /// A custom robot in a DingTalk group.
+    DingTalk,
+    /// A custom bot in a Feishu (Lark) group.
+    Feishu,
+    /// A robot in a WeCom group.
+    WeCom,
+}
+
+impl ChannelKind {
+    /// The word in requests and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ChannelKind::Webhook => "webhook",
+            ChannelKind::DingTalk => "dingtalk",
+            ChannelKind::Feishu => "feishu",
+            ChannelKind::WeCom => "wecom",
+        }
+    }
+}
+
+/// One receiver of the report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Channel {
-    /// The address; a secret too, since many services put their token in it.
+    /// What it is.
+    pub kind: ChannelKind,
+    /// The address; a secret too, since the token is in it.
     pub url: SecretRef,
-    /// `whsec_` and base64: the key of the signature.
-    pub secret: SecretRef,
+    /// The key of the signature. A webhook always has one (`whsec_` and base64); the robots of DingTalk and Feishu
+    /// have one where they are secured by signature, not by keyword or address; those of WeCom never.
+    pub secret: Option<SecretRef>,
     /// The statuses that are sent; default failed, degraded, refused and missed.
     pub on: Vec<Status>,
 }
 
-const CHANNELS: &[(&str, Option<()>)] = &[
-    ("webhook", Some(())),
-    ("dingtalk", None),
-    ("feishu", None),
-    ("wecom", None),
+const CHANNELS: &[(&str, Option<ChannelKind>)] = &[
+    ("webhook", Some(ChannelKind::Webhook)),
+    ("dingtalk", Some(ChannelKind::DingTalk)),
+    ("feishu", Some(ChannelKind::Feishu)),
+    ("wecom", Some(ChannelKind::WeCom)),
     ("slack", None),
     ("teams", None),
     ("eventbridge", None),
@@ -75,24 +103,36 @@ pub(super) fn parse(object: &Object, field: &str) -> Option<Vec<Channel>> {
             }
             return None;
         }
-        match channel.text("channel").map(|word| one_of(word, CHANNELS)) {
-            Some(Err(message)) => channel.problem("channel", message),
-            None if channel.value("channel").is_none() => {
-                channel.problem("channel", "required: say \"webhook\"")
+        let kind = kind_of(&channel);
+        if channel.value("url").is_none() {
+            channel.problem("url", "required: env:NAME");
+        }
+        match (kind, channel.value("secret").is_some()) {
+            (Some(ChannelKind::Webhook), false) => channel.problem("secret", "required: env:NAME"),
+            (Some(ChannelKind::WeCom), true) => {
+                channel.problem("secret", "WeCom's robots take no signature: the key is in the url")
             }
             _ => {}
         }
-        let (url, secret) = (secret(&channel, "url"), secret(&channel, "secret"));
+        let (url, secret) = (reference(&channel, "url"), reference(&channel, "secret"));
         let on = on(&channel);
-        Some(Channel { url: url?, secret: secret?, on })
+        Some(Channel { kind: kind?, url: url?, secret, on })
     };
     Some(items.iter().enumerate().take(MAX_CHANNELS).filter_map(channel).collect())
 }
 
-fn secret(channel: &Object, field: &str) -> Option<SecretRef> {
-    if channel.value(field).is_none() {
-        channel.problem(field, "required: env:NAME");
-    }
+fn kind_of(channel: &Object) -> Option<ChannelKind> {
+    let problem = match channel.text("channel").map(|word| one_of(word, CHANNELS)) {
+        Some(Ok(kind)) => return Some(kind),
+        Some(Err(message)) => message,
+        None if channel.value("channel").is_none() => "required: webhook, dingtalk, feishu or wecom".into(),
+        None => return None,
+    };
+    channel.problem("channel", problem);
+    None
+}
+
+fn reference(channel: &Object, field: &str) -> Option<SecretRef> {
     let reference = SecretRef::parse(channel.text(field)?);
     reference.map_err(|message| channel.problem(field, message)).ok()
 }
@@ -126,6 +166,18 @@ mod tests {
     }
 
     #[test]
+    fn a_robot_may_go_without_a_signature_and_a_webhook_may_not() {
+        for (word, kind) in CHANNELS.iter().filter_map(|(word, kind)| Some((word, (*kind)?))) {
+            assert_eq!(kind.as_str(), *word);
+            let parsed = Channel::parse_list(&format!(r#"[{{"channel":"{word}","url":"env:U"}}]"#));
+            assert_eq!(parsed.is_ok(), kind != ChannelKind::Webhook, "{parsed:?}");
+            for channel in parsed.into_iter().flatten() {
+                assert_eq!((channel.kind, channel.secret), (kind, None));
+            }
+        }
+    }
+
+    #[test]
     fn every_channel_problem_is_named_and_no_literal_is_repeated() {
         let table = [
             ("{", "APPSNAP_NOTIFY: not JSON"),
@@ -135,6 +187,13 @@ mod tests {
             (r#"[{"url":"env:U","secret":"env:S"}]"#, "APPSNAP_NOTIFY[0].channel: required"),
             (r#"[{"channel":"slack"}]"#, "APPSNAP_NOTIFY[0].channel: not supported yet: slack"),
             (r#"[{"channel":"webhook"}]"#, "APPSNAP_NOTIFY[0].url: required"),
+            (r#"[{"channel":"webhook","url":"env:U"}]"#, "APPSNAP_NOTIFY[0].secret: required"),
+            (r#"[{"channel":"wecom","secret":"env:S"}]"#, "APPSNAP_NOTIFY[0].secret: WeCom's robots take no"),
+            (r#"[{"channel":"dingtalk","secret":"hunter2"}]"#, "APPSNAP_NOTIFY[0].secret: a secret is never"),
+            (
+                r#"[{"channel":"feishu","url":"kms:hunter2"}]"#,
+                "APPSNAP_NOTIFY[0].url: not supported yet: kms",
+            ),
             (r#"[{"channel":"webhook","url":"hunter2"}]"#, "APPSNAP_NOTIFY[0].url: a secret is never"),
             (r#"[{"channel":"webhook","url":["hunter2"]}]"#, "APPSNAP_NOTIFY[0].url: must be a string"),
             (r#"[{"channel":"webhook","Secret":"hunter2"}]"#, "did you mean secret?"),

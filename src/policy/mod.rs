@@ -13,7 +13,8 @@ mod sections;
 mod snapshot;
 mod targets;
 
-pub use channel::Channel;
+pub use channel::{Channel, ChannelKind};
+pub(crate) use fields::distance;
 pub use fields::{Invalid, Problem};
 pub use linux::{Endpoint, Linux, ThawOn};
 pub use request::Request;

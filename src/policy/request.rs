@@ -320,7 +320,7 @@ mod tests {
             json!({"targets": {"scope": []}}),
             json!({"linux": {"engine": "plugin"}}),
             json!({"snapshot": {"copyTags": []}}),
-            json!({"notify": [{"channel": "dingtalk"}]}),
+            json!({"notify": [{"channel": "slack"}]}),
             json!({"notify": [{"url": "kms:x"}]}),
         ];
         for fields in table {

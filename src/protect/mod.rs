@@ -103,6 +103,7 @@ pub fn blank(task: &Task) -> Unit {
         account_id: task.account_id.clone(),
         region_id: task.region_id.clone(),
         instance_ids: vec![task.instance_id.clone()],
+        disk_ids: task.disk_ids(),
         os_type: "linux".into(),
         engine: "sequence".into(),
         attempt: 1,

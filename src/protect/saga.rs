@@ -95,6 +95,7 @@ pub async fn finish(task: &Task, attempt: &str, invoke_id: &str) -> Outcome {
     if task.disks.is_empty() {
         let named = told.iter().flat_map(|told| &told.disks);
         task.disks = named.map(|id| DiskFacts::named(id)).collect();
+        unit.disk_ids = task.disk_ids();
     }
     settle(&task, unit, attempt, invoke_id, told.as_ref()).await
 }

@@ -96,6 +96,13 @@ async fn play(script: impl Fn(&str) -> Option<Answer> + Send + Sync + 'static) -
         None => protect(&task).await,
     };
     assert!(task.client.clock().now() <= deadline, "over its deadline");
+    // Every reason has its meaning and its cure.
+    for reason in &outcome.unit.reasons {
+        assert!(
+            outcome.unit.findings.iter().any(|finding| finding.code == *reason),
+            "{reason} without a cure"
+        );
+    }
     (outcome, asked, task)
 }
 
