@@ -243,3 +243,47 @@ fn a_child_that_takes_the_lifeline_delays_nothing_beyond_the_window() {
         guest.clean(1, signal);
     }
 }
+
+#[test]
+fn a_prescript_that_ends_every_process_leaves_nothing_frozen_and_the_postscript_runs() {
+    let all = "for p in /proc/[0-9]*; do p=${p#/proc/}; [ $p = 1 ] || [ $p = $$ ] || kill -s KILL $p; done";
+    // At once, or from a child, in the window.
+    let later = format!("setsid sh -c 'until [ -e /run/appsnap/a1/armed ]; do :; done; sleep 0.2; {all}' &");
+    for pre in [all, &later] {
+        let slow = Manners { visible_after: Duration::from_secs(60), hang: false };
+        let Some(mut guest) = Guest::new(slow) else { return };
+        guest.rig.scripts(pre, "");
+        guest.run(|plan| plan.window = 3, "");
+        let told = guest.settle();
+        assert_eq!((told.phase.as_str(), told.pre_exit.is_some()), ("lost", pre.ends_with('&')), "{told:?}");
+        // What the watchdog forked while it was being killed may sleep on, at a gate that nobody opens.
+        assert_eq!(guest.rig.left_frozen(), "", "{pre}");
+        assert_eq!(outcome(&mut guest), "none", "{pre}");
+    }
+}
+
+#[test]
+fn a_postscript_that_the_prescript_took_away_is_told() {
+    for (pre, exit) in [("rm /run/scripts/post.sh", "127"), ("chmod 600 /run/scripts/post.sh", "126")] {
+        let Some(mut guest) = Guest::new(SOON) else { return };
+        guest.rig.scripts(pre, "");
+        let (told, out) = guest.run(|_| {}, "");
+        assert_eq!((codes(&told), told.post_exit.as_deref()), (vec!["script.post"], Some(exit)), "{out}");
+        assert!(whole(&told, 2) && told.visible, "{out}");
+        guest.clean(0, pre);
+    }
+}
+
+#[test]
+fn a_prescript_that_declines_ends_the_run_before_anything_is_frozen() {
+    let Some(mut guest) = Guest::new(SOON) else { return };
+    guest.rig.scripts("exit 75", "");
+    let (told, out) = guest.run(|_| {}, "");
+    assert_eq!(
+        (codes(&told), told.freeze, told.group.is_none()),
+        (vec!["script.declined"], None, true),
+        "{out}"
+    );
+    assert_eq!(outcome(&mut guest), "none");
+    guest.clean(1, "declined");
+}
