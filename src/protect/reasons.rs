@@ -63,8 +63,8 @@ pub const TABLE: [(&str, &str, &str); 42] = [
     ),
     (
         "fs.namespace",
-        "a file system is mounted in another mount namespace only",
-        "mount it in the host's namespace too, or leave its disk out",
+        "a file system is mounted where the host does not see it (a container, or unmounted lazily)",
+        "mount it in the host's namespace too, end whoever still uses it, or leave its disk out",
     ),
     (
         "fs.not_quiet",
