@@ -15,7 +15,7 @@ umask 077
 trap '' PIPE HUP # the agent's pipe may close in mid-freeze: go on
 export LC_ALL=C PATH=/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/bin
 R=${APPSNAP_ROOT:-}
-BAD='' OUTCOME=none SCRIPTS='' LOCK=/run/appsnap/lock
+BAD='' OUTCOME=none SCRIPTS='' LOCK=/run/appsnap/lock RCU=/sys/kernel/rcu_expedited
 # shellcheck source=/dev/null
 [ -e "$D/data" ] && . "$D/data"
 
@@ -65,6 +65,16 @@ group() { # SIGNAL PID: a whole group; dash's own kill does not reach one in eve
 shut() { exec 3>&- 4>&- 5<&- 7>&- 9>&-; } # by exec: what closes for one command only leaves a copy of the lifeline behind
 fired() { [ -e "$D/fired" ]; }
 mount_of() { sed -n "${1}p" "$D/fs" | cut -d' ' -f6-; }
+
+hurry() { # fastFreeze: grace periods of RCU are most of an idle freeze
+  [ "$FAST" ] || return 0
+  if read -r v 2>/dev/null <$RCU && echo "$v" >"$D/rcu" && echo 1 2>/dev/null >$RCU; then FAST="was $v"; else FAST=none; fi
+}
+calm() { v='' && read -r v 2>/dev/null <"$D/rcu" && [ "$v" ] && echo "$v" >$RCU; } # by whoever ends the freeze: the old value
+await() { # FILE: the watchdog answers by it, within a second or so
+  n=0
+  while [ ! -e "$D/$1" ]; do [ $((n += 1)) -le 100 ] && sleep 0.01 3>&- 9>&- || return 1; done
+}
 
 # ---- report
 render() { # WITHOUT ONCE: state -> one line of JSON in LINE; a key that may come more than once is a list
