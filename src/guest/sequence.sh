@@ -123,7 +123,7 @@ window() { # from the arming to the thaw; nothing is written to a disk, looked u
   writes && before=$W
   FAULT=''
   # One that waits for a frozen disk would hang whoever starts a program to thaw it.
-  grep -qs '^fanotify .* mask:[0-9a-f]*[1-9a-f][0-9a-f]\{4\} ' /proc/[0-9]*/fdinfo/* &&
+  grep -rqs '^fanotify .* mask:[0-9a-f]*[1-9a-f][0-9a-f]\{4\} ' /proc/[0-9]*/fdinfo &&
     FAULT="freeze.watched a daemon decides about every program's start (fanotify)"
   echo ARM >&9
   await armed || leave watchdog.lost "the watchdog did not answer"
