@@ -227,18 +227,6 @@ fn a_tag_that_names_a_disk_is_no_member() {
 }
 
 #[test]
-fn a_run_is_not_over_before_slow_new_holders_have_thawed() {
-    let Some(mut guest) = Guest::new(SLOW) else { return };
-    guest.sh("wrap stat '[ ! -e /run/killed ] || sleep 1'");
-    let during = "until_ $A/armed; sleep 0.5; touch /run/killed; read -r w _ <$A/watch; env kill -s KILL -- -$w; env kill -s KILL -- -$p";
-    guest.run(|plan| plan.window = 4, during);
-    let told = guest.settle();
-    assert_eq!(told.phase, "lost", "{told:?}");
-    guest.sh("sleep 4");
-    guest.clean(1, "slow holders");
-}
-
-#[test]
 fn a_watchdog_all_of_whose_children_are_dead_still_thaws() {
     // Everything but the watchdog itself: the sequence, holders, clocks, and who reads the lifeline.
     let Some(mut guest) = Guest::new(SLOW) else { return };

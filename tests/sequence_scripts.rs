@@ -287,3 +287,17 @@ fn a_prescript_that_declines_ends_the_run_before_anything_is_frozen() {
     assert_eq!(outcome(&mut guest), "none");
     guest.clean(1, "declined");
 }
+
+/// Everything of ours dies in the window, holders too, and the machine is slow when the next watchdog starts new ones.
+#[test]
+fn a_run_is_not_over_before_slow_new_holders_have_thawed() {
+    let slow = Manners { visible_after: Duration::from_secs(60), hang: false };
+    let Some(mut guest) = Guest::new(slow) else { return };
+    guest.sh("wrap stat '[ ! -e /run/killed ] || sleep 1'");
+    let during = "until_ $A/armed; sleep 0.5; touch /run/killed; read -r w _ <$A/watch; env kill -s KILL -- -$w; env kill -s KILL -- -$p";
+    guest.run(|plan| plan.window = 4, during);
+    let told = guest.settle();
+    assert_eq!(told.phase, "lost", "{told:?}");
+    guest.sh("sleep 4");
+    guest.clean(1, "slow holders");
+}

@@ -6,11 +6,7 @@ mod common;
 #[allow(dead_code)] // each test file uses its part
 mod victim;
 
-use std::process::Command;
-use std::time::{Duration, Instant};
-
-use appsnap::guest::told::Told;
-use victim::{Guest, SOON, codes};
+use victim::{Guest, SOON, codes, whole};
 
 /// Allows whatever is started from the root mount, after a line in its log.
 const DAEMON: &str = r#"
@@ -31,37 +27,36 @@ while True:
         data = data[length:]
 "#;
 
-#[test]
-fn a_daemon_that_decides_about_every_exec_cannot_keep_a_guest_frozen() {
+/// A guest with that daemon at work.
+fn watched() -> Option<Guest> {
     if !common::need(&["python3"]) {
-        return;
+        return None;
     }
-    let Some(mut guest) = Guest::new(SOON) else { return };
-    let plan = appsnap::guest::render::Plan { window: 3, ..guest.rig.plan("a1") };
-    guest.rig.load(&plan, guest.endpoint.port, &guest.endpoint.ca_pem);
+    let mut guest = Guest::new(SOON)?;
     guest.rig.write("/run/daemon.py", DAEMON, "600");
     guest.sh(
         "python3 /run/daemon.py >/run/w/daemon.log 2>&1 & echo $! >/run/daemon.pid; until_ /run/watching",
     );
     assert_eq!(guest.sh("ls /run/watching"), "/run/watching\n", "{}", guest.sh("cat /run/w/daemon.log"));
-    guest.sh("setsid sh -c 'sh /run/w/find && exec sh /run/w/go' >/run/w/out 2>&1 &");
-    let root = format!("/proc/{}/root", guest.rig.pid());
-    let begin = Instant::now();
-    while !std::path::Path::new(&format!("{root}/run/appsnap/a1/end")).exists() {
-        if begin.elapsed() > Duration::from_secs(20) {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    // From outside of the guest's mounts nobody is asked. A thaw that succeeds tells that it was frozen, and mends it.
-    let thaw =
-        |mount: &str| Command::new("fsfreeze").args(["--unfreeze", &format!("{root}/mnt/{mount}")]).output();
-    let frozen: Vec<&str> =
-        ["x", "d"].into_iter().filter(|m| thaw(m).is_ok_and(|out| out.status.success())).collect();
-    assert!(frozen.is_empty(), "still frozen 20 s later, with a window of 3 s: {frozen:?}");
-    let out = guest.sh("kill -KILL $(cat /run/daemon.pid); cat /run/w/out");
-    let told = Told::read(&out).unwrap_or_else(|| panic!("{out}"));
-    assert!(codes(&told).contains(&"freeze.watched") && told.group.is_some(), "a copy, and no claim: {out}");
-    assert_eq!(told.freeze.unwrap().frozen, 0, "{out}");
+    Some(guest)
+}
+
+/// Frozen under it, nobody could start the program that thaws: seen, until the sequence looked for such a daemon.
+#[test]
+fn under_a_daemon_that_decides_about_every_exec_nothing_is_frozen() {
+    let Some(mut guest) = watched() else { return };
+    let (told, out) = guest.run(|_| {}, "");
+    assert!(codes(&told).contains(&"freeze.watched") && told.group.is_some(), "{out}");
+    assert_eq!((told.freeze.unwrap().frozen, guest.sh("cat /run/post.a1")), (0, "crash\n".into()), "{out}");
+    guest.sh("kill -KILL $(cat /run/daemon.pid)");
     guest.clean(1, "watched");
+}
+
+#[test]
+fn a_prescript_may_end_such_a_daemon() {
+    let Some(mut guest) = watched() else { return };
+    guest.rig.scripts("kill -KILL $(cat /run/daemon.pid); sleep 0.2", "");
+    let (told, out) = guest.run(|_| {}, "");
+    assert!(codes(&told).is_empty() && whole(&told, 2) && told.visible, "{out}");
+    guest.clean(1, "no longer watched");
 }
