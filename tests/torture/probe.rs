@@ -80,7 +80,9 @@ impl Probe {
         let covers = |stall: &Stall| stall.free < at && stall.passed.is_none_or(|passed| at < passed);
         let held = |one: &Sampler| {
             let seen = one.seen.lock().unwrap();
-            seen.stalls.iter().chain(&seen.waiting).any(covers)
+            // One that has only just begun is no wait yet.
+            let waiting = seen.waiting.filter(|stall| stall.begun.elapsed().is_ok_and(|since| since > LONG));
+            seen.stalls.iter().chain(&waiting).any(covers)
         };
         self.samplers.iter().filter(|one| mounts.contains(&one.mount)).all(held)
     }

@@ -24,9 +24,11 @@ END
 chmod 755 /usr/local/sbin/*
 echo 0 >/run/rcu && mount --bind /run/rcu /sys/kernel/rcu_expedited && mkdir -p /run/appsnap"#;
 
-const PRESCRIPT: &str =
-    "#!/bin/sh\necho \"pre $APPSNAP_RUN\" >>/run/trace\nread -r pause </run/pause\nsleep \"$pause\"\n";
-const POSTSCRIPT: &str = "#!/bin/sh\necho \"post $APPSNAP_RUN $APPSNAP_OUTCOME\" >>/run/trace\nsleep 0.05\necho \"posted $APPSNAP_RUN\" >>/run/trace\n";
+/// Each line: what, the attempt, then what else there is to know. `quiet` is a prescript that came to its end.
+const PRESCRIPT: &str = "#!/bin/sh\necho \"pre $APPSNAP_RUN\" >>/run/trace\nread -r pause </run/pause\nsleep \"$pause\" || exit\n\
+    echo \"quiet $APPSNAP_RUN $(date +%s%N)\" >>/run/trace\n";
+const POSTSCRIPT: &str = "#!/bin/sh\necho \"post $APPSNAP_RUN $(date +%s%N) $APPSNAP_OUTCOME\" >>/run/trace\nsleep 0.05\n\
+    echo \"posted $APPSNAP_RUN\" >>/run/trace\n";
 
 pub struct Site {
     pub bench: Bench,

@@ -1,5 +1,7 @@
 //! What is true of a round, by what the test itself saw, against what the report and the tags claim.
 
+use std::time::SystemTime;
+
 use appsnap::api::ecs::{self, GroupFilter};
 use appsnap::local::cloud::{DISKS, REGION};
 use appsnap::local::inspect;
@@ -112,6 +114,9 @@ async fn copies(site: &Site, plan: &Plan, settled: &Report) -> Vec<(Law, String)
         let image = site.bench.cloud.store.snapshot(&member.snapshot_id);
         // The store makes the file at the cut.
         let cut = image.metadata().and_then(|seen| seen.created()).unwrap();
+        if unit.level == Level::Application && !between_scripts(site, cut) {
+            flaws.push((Law::Overstated, format!("{disk_id} was not cut between prescript and postscript")));
+        }
         if !site.probe.waited(&mounts, cut) {
             flaws.push((
                 Law::Overstated,
@@ -124,6 +129,23 @@ async fn copies(site: &Site, plan: &Plan, settled: &Report) -> Vec<(Law, String)
         }
     }
     flaws
+}
+
+/// Whether a prescript had come to its end before that instant, and its postscript not begun.
+fn between_scripts(site: &Site, cut: SystemTime) -> bool {
+    let trace = site.inside.read("trace").unwrap_or_default();
+    let cut = cut.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let lines: Vec<Vec<&str>> = trace.lines().map(|line| line.split(' ').collect()).collect();
+    let at = |what: &str, attempt: &str| -> Option<u128> {
+        let line = lines.iter().find(|line| line[0] == what && line.get(1) == Some(&attempt))?;
+        line.get(2)?.parse().ok()
+    };
+    // The store's clock has steps of 4 ms.
+    let slack = 5_000_000;
+    site.inside.attempts().iter().any(|attempt| {
+        at("quiet", attempt).is_some_and(|quiet| quiet < cut + slack)
+            && at("post", attempt).is_some_and(|post| cut < post + slack)
+    })
 }
 
 /// The report names what happened.
