@@ -89,7 +89,8 @@ struct Work {
     only: Option<String>,
     kills: u64,
     next: AtomicU64,
-    committed: AtomicU64,
+    /// Crimes that nobody is at yet.
+    open: AtomicU64,
     records: Mutex<Vec<Record>>,
 }
 
@@ -108,9 +109,9 @@ fn torture(kills: u64) {
     let work = Work {
         seed,
         only,
-        kills: if round.is_some() { 1 } else { kills },
+        kills,
         next: AtomicU64::new(round.unwrap_or(0)),
-        committed: AtomicU64::new(0),
+        open: AtomicU64::new(if round.is_some() { 1 } else { kills }),
         records: Mutex::default(),
     };
     let clouds = if round.is_some() { 1 } else { setting("CLOUDS").unwrap_or(4) };
@@ -131,7 +132,8 @@ impl Work {
     /// Round after round until there are enough crimes; one that found no victim does not count.
     async fn labour(&self, once: bool) {
         let (mut site, mut rounds) = (None, 0);
-        while self.committed.load(Ordering::SeqCst) < self.kills {
+        let one_less = |open: u64| open.checked_sub(1);
+        while self.open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
             let number = self.next.fetch_add(1, Ordering::SeqCst);
             if !once && number >= self.kills * 2 {
                 break; // most crimes find nobody: said at the end
@@ -145,7 +147,7 @@ impl Work {
             rounds += 1;
             let (plan, here) = (Plan::draw(self.seed, number, self.only.as_deref()), site.as_ref().unwrap());
             let record = round::run(here, &plan).await;
-            self.committed.fetch_add(u64::from(record.committed), Ordering::SeqCst);
+            self.open.fetch_add(u64::from(!record.committed && !once), Ordering::SeqCst);
             show(&record);
             if record.flaws.is_empty() {
                 here.sh("rm -rf /run/appsnap/*").await.unwrap();

@@ -90,6 +90,23 @@ async fn lay_loop(site: &Site) {
     mounted.unwrap();
 }
 
+/// Whether a trap that was set before the event has sprung.
+pub fn sprung(site: &Site, plan: &Plan) -> bool {
+    let called =
+        |action: &str, nth: u64| site.bench.cloud.server.cloud.look(|world, _| world.calls(action)) >= nth;
+    match plan.crime {
+        Crime::Slow => site.inside.has("crime.done"),
+        // In D state, where no signal reaches it.
+        Crime::Jam => site.inside.processes().iter().any(|one| one.name == "fsfreeze" && one.state == 'D'),
+        Crime::LateGroup | Crime::LateAnswer => called("CreateSnapshotGroup", 1),
+        Crime::Create | Crime::Look | Crime::FunctionApi => {
+            plan.settings.faults.iter().any(|fault| called(&fault.action, fault.nth.unwrap_or(1)))
+        }
+        Crime::TwoEvents => true,
+        _ => false,
+    }
+}
+
 /// Commits it; `None`: there was nobody to hit.
 pub async fn commit(site: &Site, plan: &Plan) -> Option<Aftermath> {
     let mut after = Aftermath::default();

@@ -154,7 +154,7 @@ pub enum When {
     Armed(u64),
     /// The window is over.
     Over(u64),
-    /// Before the event is sent: the trap is set.
+    /// Before the event is sent a trap is set, which springs by itself.
     Set,
 }
 

@@ -50,6 +50,8 @@ struct Watched {
     past: BTreeMap<String, Duration>,
     /// `/` was frozen, though its disk is not in the group.
     stranger: bool,
+    /// The trap has sprung, and whether the window was open then.
+    sprung: Option<bool>,
     landed_late: bool,
 }
 
@@ -78,6 +80,9 @@ pub async fn run(site: &Site, plan: &Plan) -> Record {
     }
     let watched = watched.into_inner();
     record.landed_late = watched.landed_late;
+    if plan.when == When::Set {
+        (record.committed, record.inside) = (watched.sprung.is_some(), watched.sprung == Some(true));
+    }
     if watched.stranger {
         record.flaws.push((Law::Other, "/ was frozen, though its disk is not in the group".into()));
     }
@@ -104,6 +109,9 @@ async fn watch(site: &Site, plan: &Plan, watched: &RefCell<Watched>) {
     };
     loop {
         let now = SystemTime::now();
+        if plan.when == When::Set && watched.borrow().sprung.is_none() && crime::sprung(site, plan) {
+            watched.borrow_mut().sprung = Some(site.inside.window_is_open());
+        }
         let attempts = site.inside.attempts();
         let armed =
             attempts.iter().filter_map(|one| site.inside.written_at(&format!("appsnap/{one}/armed"))).max();
@@ -133,7 +141,7 @@ async fn act(site: &Site, record: &mut Record) {
     let mut after = None;
     let mut open = false;
     for _ in 0..60 {
-        if !came {
+        if !came || plan.when == When::Set {
             break;
         }
         open = site.inside.window_is_open();
@@ -184,11 +192,6 @@ async fn act(site: &Site, record: &mut Record) {
         super::inside::signal(innocent.pid, rustix::process::Signal::KILL);
     }
     quiet(site, record, &after).await;
-    if plan.when == When::Set {
-        // The trap is sprung inside the window, if that was ever opened.
-        let armed = site.inside.of_attempt("armed").is_some_and(|path| site.inside.has(&path));
-        record.inside = armed && !matches!(plan.crime, Crime::FunctionApi | Crime::TwoEvents);
-    }
     if let Some(settled) = settled {
         truth::check(site, record, &settled).await;
     }

@@ -305,6 +305,7 @@ fn a_changed_world_counts_its_calls_anew_and_a_call_sent_twice_is_done_once() {
     lab.world.change(Settings { faults, ..Settings::default() });
     assert_eq!(lab.refused("DescribeDisks", &[]), "503 ServiceUnavailable");
     lab.ok("DescribeDisks", &[]);
+    assert_eq!((lab.world.calls("DescribeDisks"), lab.world.calls("CreateSnapshotGroup")), (2, 0));
     assert_eq!(lab.refused("CreateSnapshotGroup", &[("InstanceId", "i-1")]), "400 SignatureNonceUsed");
     lab.pass(400);
     assert_eq!(lab.groups().len(), 1);
