@@ -144,7 +144,7 @@ pub async fn commit(site: &Site, plan: &Plan) -> Option<Aftermath> {
         Crime::AllButWatchdog => {
             let all = site.inside.processes();
             let watchdog = site.inside.named(&all, "watch")?;
-            if site.inside.of_attempt("post.started").is_some_and(|path| site.inside.has(&path)) {
+            if site.inside.attempts().iter().any(|attempt| site.inside.begun(attempt, "post").is_some()) {
                 return None; // a postscript that is killed cannot have run to its end
             }
             let ours: Vec<Process> = all.into_iter().filter(|one| one.pid != watchdog.pid).collect();
@@ -255,14 +255,19 @@ fn find(site: &Site, whom: Whom, which: u64) -> Vec<Process> {
     match whom {
         Whom::Sequence | Whom::SequenceGroup => named("main"),
         Whom::Watchdog => named("watch"),
-        Whom::Holder => one_of(like(&|one| one.arguments.contains("sequence.sh hold "))),
-        Whom::Holders => like(&|one| one.arguments.contains("sequence.sh hold ")),
+        Whom::Holder => one_of(holders(site, &all)),
+        Whom::Holders => holders(site, &all),
         Whom::Freezer => one_of(like(&|one| one.name == "fsfreeze" && one.arguments.contains(" --freeze "))),
         Whom::Curl => like(&|one| one.name == "curl"),
-        Whom::Prescript | Whom::PrescriptGroup => named("pre.started"),
+        Whom::Prescript | Whom::PrescriptGroup => {
+            let attempt = site.inside.attempts().pop().unwrap_or_default();
+            let begun = site.inside.begun(&attempt, "pre");
+            like(&|one| Some(one.guest_pid) == begun)
+        }
         Whom::Sibling => {
             let Some(watchdog) = site.inside.named(&all, "watch") else { return Vec::new() };
-            let holds = |one: &Process| one.arguments.contains("sequence.sh hold ");
+            let holders = holders(site, &all);
+            let holds = |one: &Process| holders.iter().any(|holder| holder.pid == one.pid);
             one_of(like(&|one| one.group == watchdog.group && one.pid != watchdog.pid && !holds(one)))
         }
         Whom::Timer => {
@@ -284,6 +289,11 @@ fn find(site: &Site, whom: Whom, which: u64) -> Vec<Process> {
             agents(site).into_iter().map(agent).collect()
         }
     }
+}
+
+/// A process for each file system.
+fn holders(site: &Site, all: &[Process]) -> Vec<Process> {
+    (1..=4).filter_map(|number| site.inside.named(all, &format!("held.{number}"))).collect()
 }
 
 /// The vendor's call on the invocation that runs the sequence.

@@ -75,6 +75,15 @@ impl Inside {
         Some(format!("appsnap/{}/{file}", self.attempts().pop()?))
     }
 
+    /// The id (as the guest counts) of the process that took the token of a script (`pre`, `post`), if one did: the token
+    /// is named `pre.started.ID.…`.
+    pub fn begun(&self, attempt: &str, phase: &str) -> Option<u32> {
+        let entries = std::fs::read_dir(self.path(&format!("appsnap/{attempt}"))).ok()?;
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let prefix = format!("{phase}.started.");
+        names.filter_map(|name| name.strip_prefix(&prefix)?.split('.').next()?.parse().ok()).next()
+    }
+
     /// Whether the window of the youngest attempt is open: armed, and neither over nor thawed.
     pub fn window_is_open(&self) -> bool {
         let has = |file: &str| self.of_attempt(file).is_some_and(|path| self.has(&path));

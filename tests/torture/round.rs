@@ -205,6 +205,7 @@ async fn act(site: &Site, record: &mut Record) {
 
 /// Waits for the instant; false: it never came.
 async fn come(site: &Site, when: When, sent: &[tokio::task::JoinHandle<Outcome>]) -> bool {
+    let inside = &site.inside;
     let (file, millis) = match when {
         When::Set => return true,
         When::Sent(millis) => {
@@ -212,12 +213,16 @@ async fn come(site: &Site, when: When, sent: &[tokio::task::JoinHandle<Outcome>]
             return true;
         }
         When::Started(millis) => ("main", millis),
-        When::Prescript(millis) => ("pre.started", millis),
+        When::Prescript(millis) => ("", millis),
         When::Launch(millis) => ("pre.todo", millis),
         When::Armed(millis) => ("armed", millis),
         When::Over(millis) => ("over", millis),
     };
-    while !site.inside.of_attempt(file).is_some_and(|path| site.inside.has(&path)) {
+    let is_there = || match when {
+        When::Prescript(_) => inside.attempts().iter().any(|attempt| inside.begun(attempt, "pre").is_some()),
+        _ => inside.of_attempt(file).is_some_and(|path| inside.has(&path)),
+    };
+    while !is_there() {
         if sent.iter().all(|one| one.is_finished()) {
             return false;
         }

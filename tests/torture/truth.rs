@@ -38,7 +38,7 @@ fn scripts(site: &Site, plan: &Plan) -> Vec<(Law, String)> {
         };
         let (pre, post, posted) = (at("pre"), at("post"), at("posted"));
         // One that was killed before its first line has started too.
-        let started = !pre.is_empty() || site.inside.has(&format!("appsnap/{attempt}/pre.started"));
+        let started = !pre.is_empty() || site.inside.begun(&attempt, "pre").is_some();
         let expected = usize::from(started);
         let ordered = pre.iter().all(|pre| post.iter().all(|post| pre < post));
         if pre.len() > 1 || post.len() != expected || posted.len() != expected || !ordered {
