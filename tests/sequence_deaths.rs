@@ -104,11 +104,17 @@ fn a_thaw_that_hangs_is_not_killed_by_settle() {
 #[test]
 fn where_no_fork_is_to_be_had_what_is_frozen_is_thawed() {
     let Some(mut guest) = Guest::new(SLOW) else { return };
-    // The sequence dies in the window, and from then on the watchdog cannot start anything: its holders exec.
-    let during = "until_ $A/armed; sleep 0.4; read -r w _ <$A/watch; for p1 in $(ps -e -o pid=,sid= | while read -r a b; do [ $b = $w ] && echo $a; done); do prlimit --nproc=1:1 --pid $p1; done; kill -s KILL -- -$p; sleep 1.5";
-    // Root is not bound by RLIMIT_NPROC unless it gives up what makes it root: the sequence runs as another user would.
-    guest.run(|_| {}, during);
-    assert_eq!(guest.rig.left_frozen(), "");
+    // The sequence dies in the window, when no process id is free any more: the holders' own thaws need none.
+    // (Each pid namespace has its own pid_max.)
+    let during = "until_ $A/armed; sleep 0.4; (until [ -e $A/fired ]; do :; done; echo x >/mnt/d/w; echo x >/mnt/x/w; read -r u _ </proc/uptime; echo $u >/run/thawed) & \
+         (sleep 1; kill -s KILL -- -$p) & read -r u _ </proc/uptime; echo $u >/run/full; \
+         echo 400 >/proc/sys/kernel/pid_max; (n=0; while [ $((n += 1)) -le 500 ]; do sleep 6 & done; touch /run/not-full); \
+         end=$((${u%.*} + 9)); while read -r u _ </proc/uptime && [ ${u%.*} -lt $end ]; do :; done";
+    guest.run(|plan| plan.window = 30, during);
+    assert_eq!(guest.sh("ls /run/not-full $A/fired 2>/dev/null"), "/run/appsnap/a1/fired\n");
+    let at = |path: &str, guest: &mut Guest| guest.sh(&format!("cat {path}")).trim().parse::<f64>().unwrap();
+    let (full, thawed) = (at("/run/full", &mut guest), at("/run/thawed", &mut guest));
+    assert!(thawed - full < 5.5, "{full} {thawed}: thawed while no fork was to be had");
     guest.settle();
     guest.sh("sleep 0.5");
     guest.clean(1, "no fork");

@@ -57,10 +57,12 @@ connect_curl() { # warm | again: [the warm-up,] then the create behind its gate,
     Sd=$keep Nd=$kept
   } >"$D/curl.conf"
   rm -f "$D/out" && mkfifo "$D/out"
-  (shut && exec >"$D/out" 2>>"$D/curl.err"; keep "$D/conn"; exec curl -q -K "$D/curl.conf") &
+  talk out
+  (exec >&6 6>&- 2>>"$D/curl.err"; shut; keep "$D/conn"; exec curl -q -K "$D/curl.conf") &
   CONN=$!
-  exec 5<"$D/out"
+  exec 6>&-
 }
+talk() { exec 6<>"$D/$1" 5<"$D/$1"; } # 6 for who answers: an open that waits is broken by a child's death, and ends a shell
 answer() { # the next answer of curl: CODE, BODY, TOOK (seconds)
   BODY='' CODE=000 TOOK=0
   while read -r l <&5; do
@@ -78,10 +80,12 @@ connect_openssl() {
   done
   [ "$h" = "$p" ] && p=443
   mkfifo "$D/in.$K" "$D/out.$K"
-  (shut && exec <"$D/in.$K" >"$D/out.$K" 2>>"$D/curl.err"; keep "$D/conn"; exec openssl s_client -quiet -verify_return_error \
+  exec 4<>"$D/in.$K"
+  talk "out.$K"
+  (exec <&4 >&6 6>&- 2>>"$D/curl.err"; shut; keep "$D/conn"; exec openssl s_client -quiet -verify_return_error \
     -verify_hostname "$h" -CAfile "${ca:-/dev/null}" -servername "$h" -connect "$h:$p") &
   CONN=$!
-  exec 4>"$D/in.$K" 5<"$D/out.$K"
+  exec 6>&-
 }
 send_openssl() { # c | d
   next_signed "$1"
@@ -120,7 +124,9 @@ connect() { # the warm-up proves route, TLS, signature, age, and that the group 
 fire_request() { # c | d: lets the parked request go and reads its answer
   CODE=000 BODY=''
   born "$CONN" || return 1 # at the gate of a dead curl one would wait for the watchdog
-  if [ "$VIA" = curl ]; then : >"$D/gate" && answer; else send_openssl "$1"; fi
+  if [ "$VIA" = openssl ]; then send_openssl "$1" && return 0 || return 1; fi
+  until true >"$D/gate"; do born "$CONN" || return 1; done # as in `talk`
+  answer
 }
 field() { # NAME: F is its string value in BODY
   F=''

@@ -4,7 +4,8 @@
 
 watch() {
   trap '' HUP INT TERM PIPE QUIT
-  old='' && holding && old=$PGRP # the group of the one before
+  old=''
+  for f in "$D"/held.* "$D"/late.*; do lives "$f" && old=$PGRP; done # the group of the one before
   keep "$D/watch"
   (: >"$D/life") & # if nobody has the lifeline any more, the next line does not wait
   exec 8<"$D/life" 7<>"$D/ev"
@@ -25,6 +26,7 @@ watch() {
     ARM)
       ARMED=1
       later "$WINDOW" LATE
+      later "$WINDOW" LATE 2 # one clock may die
       true >"$D/armed"
       ;;
     DONE) DONE=1 && true >"$D/over" ;;
@@ -58,7 +60,7 @@ overdue() { # the postscript, which says what was reached for sure
   grep -q '^group ' "$D/state" && OUTCOME=crash
   postscript
 }
-later() { (exec 7>&- && sleep "$1" && echo "$2" >"$D/ev") & }
+later() { (exec 7>&- && keep "$D/late.$2${3:-}"; sleep "$1"; echo "$2" >"$D/ev") & } # killed in its sleep it fires early: the safe side
 holding() { # is a holder still at work?
   for h in "$D"/held.*; do lives "$h" && return 0; done
   return 1
@@ -84,9 +86,9 @@ at_mount() { # I: goes to where that file system is seen
 }
 hold() { # I: a working directory keeps the file system in reach, even after a lazy unmount
   until at_mount "$1"; do fired && sleep 0.2 || exit 1; done
-  for g in go last; do (: <"$D/$g" && mine "$1" && exec fsfreeze --unfreeze .) & done # for when no fork is to be had
+  for g in go last; do (true <"$D/$g" && mine "$1" && exec fsfreeze --unfreeze .) & done # for when no fork is to be had
   keep "$D/new.$1" && mv "$D/new.$1" "$D/held.$1"
-  : <"$D/go" # sleeps here until the watchdog fires
+  until true <"$D/go"; do :; done # sleeps here until the watchdog fires
   while :; do # never in turn, since this one may hang behind a freeze in flight
     over='' && [ -e "$D/eof" ] && over=1
     mine "$1" && fsfreeze --unfreeze .

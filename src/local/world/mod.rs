@@ -117,14 +117,14 @@ impl World {
         self.calls.clear();
     }
 
-    /// How many calls of an action there were since the start or the last [`change`](Self::change).
-    pub fn calls(&self, action: &str) -> u64 {
-        self.calls.get(action).copied().unwrap_or_default()
-    }
-
     /// Opens a region.
     pub fn add_region(&mut self, region_id: &str) {
         self.regions.insert(region_id.into());
+    }
+
+    /// How many calls of an action have come since the start or the last [`change`](Self::change), answered or not.
+    pub fn calls(&self, action: &str) -> u64 {
+        self.calls.get(action).copied().unwrap_or_default()
     }
 
     /// The open regions.
