@@ -209,13 +209,14 @@ fn sum_up(records: &[Record], kills: u64, seed: u64, counted: bool, all: bool) {
     let count = |so: &dyn Fn(&&&Record) -> bool| committed.iter().filter(so).count();
     let inside = count(&|one| one.inside);
     println!(
-        "in the window: {inside} of {}; nobody to hit: {}; claimed: {} application, {} filesystem, {} crash; freezes that landed after the limit: {}",
+        "in the window: {inside} of {}; nobody to hit: {}; claimed: {} application, {} filesystem, {} crash; freezes that landed after the limit: {}; fastFreeze in {}",
         committed.len(),
         records.len() - committed.len(),
         count(&|one| one.level == Level::Application),
         count(&|one| one.level == Level::Filesystem),
         count(&|one| one.level == Level::Crash),
         count(&|one| one.landed_late),
+        count(&|one| one.plan.fast),
     );
     let flawed = |law: Law| records.iter().filter(|one| one.flaws.iter().any(|(is, _)| *is == law)).count();
     let (frozen, overstated, missed) =

@@ -318,15 +318,19 @@ pub fn fitting(crime: Crime) -> Vec<&'static str> {
         Crime::Kill(Whom::Agent) | Crime::Stop(Whom::Agent) | Crime::Function => {
             &["report.lost", "settle-in-guest", "guest."]
         }
-        Crime::Stop(Whom::Sequence | Whom::SequenceGroup) | Crime::TimersAndStop => {
+        // A watchdog without clocks does not wait for one that stands still.
+        Crime::TimersAndStop => &["report.lost", "settle-in-guest", "watchdog.", "create.failed"],
+        Crime::Stop(Whom::Sequence | Whom::SequenceGroup) => {
             &["watchdog.", "create.failed", "script.timeout", "connect.failed"]
         }
         Crime::Kill(Whom::Freezer) | Crime::Stop(Whom::Freezer) | Crime::Slow | Crime::Jam => &["freeze."],
-        Crime::Kill(Whom::Watchdog | Whom::Sibling | Whom::Holder | Whom::Holders)
+        Crime::Kill(Whom::Watchdog | Whom::Holder | Whom::Holders)
         | Crime::Stop(Whom::Watchdog | Whom::Sibling | Whom::Holder | Whom::Holders)
         | Crime::Innocent(Whom::Holder) => &["watchdog.", "fs.hidden", "freeze.failed"],
+        // A clock that dies says that time is up: the run is ended.
+        Crime::Kill(Whom::Sibling) => &["watchdog.", "report.lost", "settle-in-guest"],
         Crime::Kill(Whom::Timer) | Crime::Stop(Whom::Timer) | Crime::Innocent(_) => {
-            &["script.", "watchdog.", "create.failed", "connect.failed"]
+            &["script.", "watchdog.", "create.failed", "connect.failed", "report.lost", "settle-in-guest"]
         }
         Crime::Kill(Whom::Curl) | Crime::Stop(Whom::Curl) => &["create.failed", "connect.failed"],
         Crime::Kill(Whom::Prescript | Whom::PrescriptGroup) => &["script.failed"],
