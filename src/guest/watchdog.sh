@@ -41,14 +41,14 @@ watch() {
       [ "$ARMED" ] && [ ! "$DONE" ] && fire
       true >"$D/eof"
       [ "$FIRED" ] && exec 5<>"$D/last"
-      n=0
-      [ "$FIRED" ] && while holding && [ $((n += 1)) -le 100 ]; do sleep 0.05; done
+      looks=0
+      [ "$FIRED" ] && while frozen_yet && [ $((looks += 1)) -le 100 ]; do sleep 0.05; done
       [ -e "$D/end" ] || {
-        [ "$FIRED" ] && holding && why thaw.failed "a file system could not be thawed yet"
+        [ "$FIRED" ] && frozen_yet && why thaw.failed "a file system could not be thawed yet"
         overdue && finish lost
       }
       # Timers and idle holders go; a holder whose thaw hangs stays until it is through.
-      [ "$FIRED" ] && [ -e "$D/eof" ] && holding && exit
+      [ "$FIRED" ] && [ -e "$D/eof" ] && frozen_yet && exit
       for c in /proc/[0-9]*/cmdline; do # children of a watchdog before this one
         l='' && read -r l <"$c"
         case $l in *"sequence.shwatch$D") p=${c%/*} && born "${p##*/}" && [ "$PGRP" != $$ ] && group KILL "$PGRP" ;; esac
@@ -65,9 +65,18 @@ overdue() { # the postscript, which says what was reached for sure
   return 0
 }
 later() { (exec 7>"$D/ev" && sleep "$1"; echo "$2" >&7) & } # killed in its sleep it fires early: the safe side
-holding() { # is a holder still at work?
-  for h in "$D"/held.*; do lives "$h" && return 0; done
-  return 1
+frozen_yet() { # is one not known to be thawed since the last possible freeze? A holder that was killed is replaced
+  n=0 yet=''
+  while read -r _; do
+    n=$((n + 1))
+    [ -e "$D/through.$n" ] && continue
+    yet=1
+    lives "$D/held.$n" || {
+      (exec 7>&- && hold $n) &
+      born $! && echo "$! $BORN" >"$D/held.$n" # at once, lest it be replaced again
+    }
+  done <"$D/fs"
+  [ "$yet" ]
 }
 fire() { # `true`, since a special builtin such as `:` ends the shell when its redirection fails (no inode left)
   [ "$FIRED" ] && return 0
@@ -76,14 +85,7 @@ fire() { # `true`, since a special builtin such as `:` ends the shell when its r
   exec 4<>"$D/go" # lets every holder go, and keeps the gate open for a late one
   lives "$D/conn" && kill -KILL "$P" 2>/dev/null
   (exec 4>&- 7>&- && : <"$D/gate") 2>/dev/null & # whoever waits at the gate waits no longer
-  n=0
-  while read -r _; do
-    n=$((n + 1))
-    lives "$D/held.$n" || { # was killed
-      (exec 7>&- && hold $n) &
-      born $! && echo "$! $BORN" >"$D/held.$n" # at once: the holders that are at work are waited for
-    }
-  done <"$D/fs"
+  frozen_yet
   calm
 }
 at_mount() { # I: goes to where that file system is seen
@@ -99,7 +101,8 @@ hold() { # I: a working directory keeps the file system in reach, even after a l
   while :; do # never in turn, since this one may hang behind a freeze in flight
     over='' && [ -e "$D/eof" ] && over=1
     mine "$1" && fsfreeze --unfreeze .
-    [ "$over" ] && exit 0 # this thaw came after the last possible freeze
+    [ "$over" ] && true >"$D/through.$1" # this thaw came after the last possible freeze
+    [ "$over" ] && exit
     sleep 0.1
   done
 }
