@@ -225,3 +225,26 @@ fn a_tag_that_names_a_disk_is_no_member() {
     assert_eq!((codes(&told), told.visible), (vec!["group.not_visible"], false), "{out}");
     guest.clean(1, "tag");
 }
+
+#[test]
+fn a_watchdog_all_of_whose_children_are_dead_still_thaws() {
+    // Everything but the watchdog itself: the sequence, holders, clocks, and who reads the lifeline.
+    let Some(mut guest) = Guest::new(SLOW) else { return };
+    let during = "until_ $A/armed; sleep 0.3; read -r w _ <$A/watch; for q in /proc/[0-9]*; do q=${q#/proc/}; read -r _ _ _ _ g _ 2>/dev/null </proc/$q/stat; [ $q = $w ] || { [ \"$g\" = $w ] && kill -s KILL $q; }; done; env kill -s KILL -- -$p";
+    guest.run(|_| {}, during);
+    guest.sh("sleep 0.7");
+    assert_eq!(guest.rig.left_frozen(), "");
+    assert_eq!(guest.settle().phase, "lost");
+    guest.sh("sleep 0.5");
+    guest.clean(1, "all but the watchdog");
+}
+
+#[test]
+fn a_run_that_died_before_its_watchdog_is_settled_without_one() {
+    let Some(mut guest) = Guest::new(SOON) else { return };
+    guest.sh("wrap mkfifo 'read -r m _ </run/appsnap/a1/main; kill -s KILL $m'");
+    guest.run(|_| {}, "");
+    assert_eq!(guest.settle().phase, "lost");
+    guest.clean(0, "killed before the watchdog");
+    assert_eq!(guest.rig.processes(), "");
+}

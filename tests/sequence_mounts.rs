@@ -157,3 +157,36 @@ fn a_loop_file_under_load_is_frozen_before_the_file_system_that_holds_it() {
     guest.sh("kill -9 $(cat /run/load); sleep 0.2; fsfreeze --unfreeze /mnt/n && echo frozen");
     guest.clean(1, "loop file");
 }
+
+/// A disk under the kernel's own name, since /sys/fs knows file systems by that.
+const OWN: &str = "disk vdz bp1more; mv /sys/block/vdz /sys/block/${L##*/}; mkfs.ext4 -qF $L; mkdir /mnt/z;";
+
+#[test]
+fn a_file_system_that_is_mounted_where_nobody_sees_it_is_told() {
+    for (lines, alive) in [
+        // Unmounted lazily by an impatient administrator: its user goes on writing.
+        ("mount $L /mnt/z; touch /mnt/z/f; sleep 300 >/mnt/z/f & umount -l /mnt/z", true),
+        ("unshare --mount --propagation private sh -c \"mount $L /mnt/z; exec sleep 300\" & sleep 0.5", true),
+        ("mount $L /mnt/z; touch /mnt/z/f; umount /mnt/z", false),
+    ] {
+        let Some(mut guest) = Guest::new(SOON) else { return };
+        guest.shows(&["d-bp1more"]);
+        guest.sh(&format!("{OWN} {{ {lines}; }} >/dev/null 2>&1"));
+        let (told, out) = guest.run(|plan| plan.disks.push("d-bp1more".into()), "");
+        assert_eq!(codes(&told).contains(&"fs.namespace"), alive, "{lines}: {out}");
+        assert!(whole(&told, 2) && told.visible, "{lines}: {out}");
+        assert_eq!(outcome(&mut guest), if alive { "crash" } else { "application" }, "{lines}");
+        guest.clean(1, lines);
+    }
+}
+
+/// Somebody else's thaw in our window: what was copied by then is not known.
+#[test]
+fn a_thaw_by_somebody_else_in_the_window_lowers_the_level() {
+    let Some(mut guest) = Guest::new(SOON) else { return };
+    in_the_window(&mut guest, "/usr/sbin/fsfreeze --unfreeze /mnt/x");
+    let (told, out) = guest.run(|_| {}, "");
+    assert_eq!(codes(&told), ["thaw.early"], "{out}");
+    assert_eq!((told.freeze.unwrap().thawed, outcome(&mut guest).as_str()), (1, "crash"), "{out}");
+    guest.clean(1, "thawed early");
+}

@@ -9,6 +9,7 @@ mod victim;
 use std::time::{Duration, Instant};
 
 use appsnap::report::Level;
+use victim::endpoint::Manners;
 use victim::{Guest, SOON, codes, whole};
 
 /// What the postscript was told.
@@ -215,4 +216,88 @@ fn a_script_that_freezes_by_itself_keeps_what_it_froze() {
         ("/run/was-frozen\n".into(), "crash".into())
     );
     guest.clean(1, "script freezes");
+}
+
+/// It would have to open it on purpose. The end of file never comes then: the watchdog's clock does.
+#[test]
+fn a_child_that_takes_the_lifeline_delays_nothing_beyond_the_window() {
+    for signal in ["KILL", "STOP"] {
+        let Some(mut guest) = Guest::new(Manners { visible_after: Duration::from_secs(60), hang: false })
+        else {
+            return;
+        };
+        guest.rig.scripts("setsid sh -c 'exec sleep 300' 3>/run/appsnap/a1/life & echo $! >/run/taken", "");
+        let held = "kill -0 $(cat /run/taken) && [ -e /proc/$(cat /run/taken)/fd/3 ] && touch /run/held";
+        let during = format!(
+            "until_ $A/armed; sleep 0.5; {held}; kill -s {signal} -- -$p; sleep 6; fsfreeze --unfreeze /mnt/d || fsfreeze --unfreeze /mnt/x || touch /run/free; kill -s CONT -- -$p"
+        );
+        guest.run(|plan| (plan.window, plan.visible) = (3, 3), &during);
+        assert_eq!(
+            guest.sh("ls /run/free /run/held"),
+            "/run/free\n/run/held\n",
+            "{signal}: frozen past the window"
+        );
+        guest.sh("kill $(cat /run/taken)");
+        let told = guest.settle();
+        assert!(told.fired || told.phase == "lost", "{signal}: {told:?}");
+        guest.clean(1, signal);
+    }
+}
+
+#[test]
+fn a_prescript_that_ends_every_process_leaves_nothing_frozen_and_the_postscript_runs() {
+    let all = "for p in /proc/[0-9]*; do p=${p#/proc/}; [ $p = 1 ] || [ $p = $$ ] || kill -s KILL $p; done";
+    // At once, or from a child, in the window.
+    let later = format!("setsid sh -c 'until [ -e /run/appsnap/a1/armed ]; do :; done; sleep 0.2; {all}' &");
+    for pre in [all, &later] {
+        let slow = Manners { visible_after: Duration::from_secs(60), hang: false };
+        let Some(mut guest) = Guest::new(slow) else { return };
+        guest.rig.scripts(pre, "");
+        guest.run(|plan| plan.window = 3, "");
+        let told = guest.settle();
+        assert_eq!((told.phase.as_str(), told.pre_exit.is_some()), ("lost", pre.ends_with('&')), "{told:?}");
+        // What the watchdog forked while it was being killed may sleep on, at a gate that nobody opens.
+        assert_eq!(guest.rig.left_frozen(), "", "{pre}");
+        assert_eq!(outcome(&mut guest), "none", "{pre}");
+    }
+}
+
+#[test]
+fn a_postscript_that_the_prescript_took_away_is_told() {
+    for (pre, exit) in [("rm /run/scripts/post.sh", "127"), ("chmod 600 /run/scripts/post.sh", "126")] {
+        let Some(mut guest) = Guest::new(SOON) else { return };
+        guest.rig.scripts(pre, "");
+        let (told, out) = guest.run(|_| {}, "");
+        assert_eq!((codes(&told), told.post_exit.as_deref()), (vec!["script.post"], Some(exit)), "{out}");
+        assert!(whole(&told, 2) && told.visible, "{out}");
+        guest.clean(0, pre);
+    }
+}
+
+#[test]
+fn a_prescript_that_declines_ends_the_run_before_anything_is_frozen() {
+    let Some(mut guest) = Guest::new(SOON) else { return };
+    guest.rig.scripts("exit 75", "");
+    let (told, out) = guest.run(|_| {}, "");
+    assert_eq!(
+        (codes(&told), told.freeze, told.group.is_none()),
+        (vec!["script.declined"], None, true),
+        "{out}"
+    );
+    assert_eq!(outcome(&mut guest), "none");
+    guest.clean(1, "declined");
+}
+
+/// Everything of ours dies in the window, holders too, and the machine is slow when the next watchdog starts new ones.
+#[test]
+fn a_run_is_not_over_before_slow_new_holders_have_thawed() {
+    let slow = Manners { visible_after: Duration::from_secs(60), hang: false };
+    let Some(mut guest) = Guest::new(slow) else { return };
+    guest.sh("wrap stat '[ ! -e /run/killed ] || sleep 1'");
+    let during = "until_ $A/armed; sleep 0.5; touch /run/killed; read -r w _ <$A/watch; env kill -s KILL -- -$w; env kill -s KILL -- -$p";
+    guest.run(|plan| plan.window = 4, during);
+    let told = guest.settle();
+    assert_eq!(told.phase, "lost", "{told:?}");
+    guest.sh("sleep 4");
+    guest.clean(1, "slow holders");
 }

@@ -92,6 +92,8 @@ fn a_tool_that_is_missing_is_named_and_nothing_is_touched() {
     for (tool, code) in [
         ("fsfreeze", "tool.missing"),
         ("setsid", "tool.missing"),
+        ("awk", "tool.missing"),
+        ("stat", "tool.missing"),
         ("sha256sum", "tool.missing"),
         ("mkfifo", "tool.missing"),
         ("base64", "tool.missing"),

@@ -62,7 +62,7 @@ connect_curl() { # warm | again: [the warm-up,] then the create behind its gate,
   CONN=$!
   exec 6>&-
 }
-talk() { exec 6<>"$D/$1" 5<"$D/$1"; } # 6 for who answers: an open that waits is broken by a child's death, and ends a shell
+talk() { exec 6<>"$D/$1" && exec 5<"$D/$1"; } # 6 for who answers: an open that waits is broken by a child's death, and ends a shell
 answer() { # the next answer of curl: CODE, BODY, TOOK (seconds)
   BODY='' CODE=000 TOOK=0
   while read -r l <&5; do

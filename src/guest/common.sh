@@ -15,7 +15,7 @@ umask 077
 trap '' PIPE HUP # the agent's pipe may close in mid-freeze: go on
 export LC_ALL=C PATH=/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/bin
 R=${APPSNAP_ROOT:-}
-BAD='' OUTCOME=none SCRIPTS='' LOCK=/run/appsnap/lock
+BAD='' OUTCOME=none SCRIPTS='' LOCK=/run/appsnap/lock RCU=/sys/kernel/rcu_expedited
 # shellcheck source=/dev/null
 [ -e "$D/data" ] && . "$D/data"
 
@@ -66,6 +66,16 @@ shut() { exec 3>&- 4>&- 5<&- 7>&- 9>&-; } # by exec: what closes for one command
 fired() { [ -e "$D/fired" ]; }
 mount_of() { sed -n "${1}p" "$D/fs" | cut -d' ' -f6-; }
 
+hurry() { # fastFreeze: grace periods of RCU are most of an idle freeze
+  [ "$FAST" ] || return 0
+  if read -r v 2>/dev/null <$RCU && echo "$v" >"$D/rcu" && echo 1 2>/dev/null >$RCU; then FAST="was $v"; else FAST=none; fi
+}
+calm() { v='' && read -r v 2>/dev/null <"$D/rcu" && [ "$v" ] && echo "$v" >$RCU; } # by whoever ends the freeze: the old value
+await() { # FILE: the watchdog answers by it, within a second or so
+  n=0
+  while [ ! -e "$D/$1" ]; do [ $((n += 1)) -le 100 ] && sleep 0.01 3>&- 9>&- || return 1; done
+}
+
 # ---- report
 render() { # WITHOUT ONCE: state -> one line of JSON in LINE; a key that may come more than once is a list
   # A cut or an odd file name is no UTF-8, and old awks know neither classes nor what \\\\ replaces.
@@ -97,9 +107,9 @@ finish() { # PHASE: makes the report, keeps it, marks the end
   [ "${#LINE}" -le 4000 ] || render 'fs|note|disk|quiet|step|mark|pre.tail|post.tail'
   [ "${#LINE}" -le 4000 ] || render 'fs|note|disk|quiet|step|mark|pre.tail|post.tail' 1
   printf '%s\n' "$LINE" >"$D/report"
+  for f in "$D"/*.timer "$D"/*.reader "$D/conn"; do lives "$f" && kill -KILL "$P" 2>/dev/null; done
   true >"$D/end"
   case $(readlink $LOCK) in *" ${D##*/}") rm -f $LOCK ;; esac
-  for f in "$D"/*.timer "$D"/*.reader "$D/conn"; do lives "$f" && kill -KILL "$P" 2>/dev/null; done
 }
 say() { printf '%s\n' "$LINE" >&3 2>/dev/null || :; }
 tell() { # PHASE EXIT: said, not kept

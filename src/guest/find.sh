@@ -68,7 +68,7 @@ loop_on() { # NAME FILE: is the file on one of ours?
   in_set "$1" && return
   best='' on=''
   while read -r dev _ src at; do # the longest mount point above the file holds it
-    at=$(unescape "$at")
+    case $at in *\\*) at=$(unescape "$at") ;; esac # no fork for each: there may be hundreds
     case $2 in "${at%/}"/*) [ "${#at}" -ge "${#best}" ] && best=$at on="$dev ${src##*/}" ;; esac
   done <"$D/mounts"
   for e in $SET; do
@@ -101,7 +101,7 @@ find_mounts() { # $D/fs: "LEVEL MAJ:MIN TYPE DEVICE DISK MOUNTPOINT", top of the
       seen=1
       case $type in
       ext[234] | xfs | btrfs | f2fs | jfs) ;;
-      gfs | gfs2 | ocfs2) stop fs.shared "$type on $at is a shared file system" ;;
+      gfs | gfs2 | ocfs2) stop fs.shared "$type on $at" ;;
       *) CALM="$CALM $at" && continue ;; # no freeze in it (vfat, squashfs, FUSE): has to be quiet
       esac
       [ "$got" ] && continue                           # once per superblock
@@ -112,8 +112,8 @@ find_mounts() { # $D/fs: "LEVEL MAJ:MIN TYPE DEVICE DISK MOUNTPOINT", top of the
     done <"$D/mounts"
     [ "$got" ] || [ ! "$hidden" ] || why fs.hidden "$b is out of reach: another mount lies over it"
     case "$LEAF$got" in *" $b "* | *1) ;; *) QUIET="$QUIET $b" ;; esac
-    [ "$seen" ] || { [ ! "$POOL" ] && ! grep -qs "^[0-9]* [0-9]* $DEV " "$R"/proc/[0-9]*/mountinfo; } ||
-      why fs.namespace "$b is mounted in another mount namespace (a container?)"
+    [ "$seen" ] || { [ ! "$POOL" ] && ! ls -d "$R"/sys/fs/*/"$b" 2>/dev/null && ! grep -qs "^[0-9]* [0-9]* $DEV " "$R"/proc/[0-9]*/mountinfo; } ||
+      why fs.namespace "$b is mounted elsewhere: in a container, or lazily unmounted"
   done
   awk '{ print length($6), $0 }' "$D/fs.raw" | sort -k2,2nr -k1,1nr | cut -d' ' -f2- >"$D/fs" || stop state.space "the mounts do not fit on /run"
   COUNT=0
@@ -126,18 +126,18 @@ find_mounts() { # $D/fs: "LEVEL MAJ:MIN TYPE DEVICE DISK MOUNTPOINT", top of the
   done <"$D/mounts"
 }
 # The user's prescript and postscript are looked at here too.
-vet() { # PHASE PATH: WRONG is empty, or a code and a sentence
+vet() { # PHASE PATH: WRONG is empty, or a code and what is wrong (what a code means is told by the function)
   put "$1.path" "$2"
   WRONG=''
-  if ! exists "$2"; then WRONG="missing $2 does not exist"
-  elif [ "$(readlink -f "$2")" != "$2" ]; then WRONG="symlink $2 leads over a symbolic link"
-  elif [ ! -f "$2" ]; then WRONG="type $2 is not a regular file"
+  if ! exists "$2"; then WRONG="missing $2"
+  elif [ "$(readlink -f "$2")" != "$2" ]; then WRONG="symlink $2"
+  elif [ ! -f "$2" ]; then WRONG="type $2"
   else
     put "$1.sha256" "$(sha256sum "$2" | cut -c1-64)"
     dir=$2
     while [ "$dir" ]; do # whoever can rename a directory above can put another script there
       dir=${dir%/*}
-      case $(stat -c '%u %a' "${dir:-/}") in 0\ *[0145][0145] | 0\ [1357]???) ;; *) WRONG="parent others can write to ${dir:-/}" ;; esac
+      case $(stat -c '%u %a' "${dir:-/}") in 0\ *[0145][0145] | 0\ [1357]???) ;; *) WRONG="parent ${dir:-/}" ;; esac
     done
     # shellcheck disable=SC2046
     set -- "$2" $(stat -c '%u %a %h' "$2")

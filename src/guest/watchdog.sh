@@ -4,13 +4,11 @@
 
 watch() {
   trap '' HUP INT TERM PIPE QUIT
-  old=''
-  for f in "$D"/held.* "$D"/late.*; do lives "$f" && old=$PGRP; done # the group of the one before
   keep "$D/watch"
   (: >"$D/life") & # if nobody has the lifeline any more, the next line does not wait
   exec 8<"$D/life" 7<>"$D/ev"
-  (exec 7>"$D/ev" && while read -r m <&8; do echo "$m" >&7; done && : || : && echo EOF >&7) &
-  exec 8<&-
+  (while read -r m <&8; do echo "$m" >&7; done && : || : && echo EOF >&7) &
+  exec 8<&- 7<"$D/ev" # from here on only children can write: when all are dead, the next read tells
   n=0
   [ -e "$D/up" ] || while read -r _; do # holders that live serve whoever fires
     n=$((n + 1))
@@ -21,12 +19,13 @@ watch() {
   [ -e "$D/over" ] && DONE=1
   later "$TOTAL" OVERDUE
   true >"$D/up"
-  while read -r m <&7; do
+  while :; do
+    read -r m <&7 || { m=EOF && lives "$D/main" && m=OVERDUE; } # nobody is left to say anything
     case $m in
     ARM)
       ARMED=1
       later "$WINDOW" LATE
-      later "$WINDOW" LATE 2 # one clock may die
+      later "$WINDOW" LATE # one clock may die
       true >"$D/armed"
       ;;
     DONE) DONE=1 && true >"$D/over" ;;
@@ -35,21 +34,25 @@ watch() {
     OVERDUE) # past all its limits: the sequence is stopped or caught. Its end is told by EOF
       [ "$DONE" ] || fire
       lives "$D/main" && kill -KILL "$P"
+      later 2 GONE
       ;;
+    GONE) [ -e "$D/end" ] || { overdue && finish lost; } ;; # somebody else holds the lifeline: the thaws go on
     EOF)
       [ "$ARMED" ] && [ ! "$DONE" ] && fire
       true >"$D/eof"
       [ "$FIRED" ] && exec 5<>"$D/last"
-      n=0
-      [ "$FIRED" ] && while holding && [ $((n += 1)) -le 100 ]; do sleep 0.05; done
+      looks=0
+      [ "$FIRED" ] && while frozen_yet && [ $((looks += 1)) -le 100 ]; do sleep 0.05; done
       [ -e "$D/end" ] || {
-        [ "$FIRED" ] && holding && why thaw.failed "a file system could not be thawed yet"
-        overdue
-        finish lost
+        [ "$FIRED" ] && frozen_yet && why thaw.failed "a file system could not be thawed yet"
+        overdue && finish lost
       }
       # Timers and idle holders go; a holder whose thaw hangs stays until it is through.
-      [ "$FIRED" ] && [ -e "$D/eof" ] && holding && exit
-      [ "$old" ] && group KILL "$old"
+      [ "$FIRED" ] && [ -e "$D/eof" ] && frozen_yet && exit
+      for c in /proc/[0-9]*/cmdline; do # children of a watchdog before this one
+        l='' && read -r l <"$c"
+        case $l in *"sequence.shwatch$D") p=${c%/*} && born "${p##*/}" && [ "$PGRP" != $$ ] && group KILL "$PGRP" ;; esac
+      done
       group KILL $$
       ;;
     esac
@@ -59,11 +62,21 @@ overdue() { # the postscript, which says what was reached for sure
   OUTCOME=none
   grep -q '^group ' "$D/state" && OUTCOME=crash
   postscript
+  return 0
 }
-later() { (exec 7>&- && keep "$D/late.$2${3:-}"; sleep "$1"; echo "$2" >"$D/ev") & } # killed in its sleep it fires early: the safe side
-holding() { # is a holder still at work?
-  for h in "$D"/held.*; do lives "$h" && return 0; done
-  return 1
+later() { (exec 7>"$D/ev" && sleep "$1"; echo "$2" >&7) & } # killed in its sleep it fires early: the safe side
+frozen_yet() { # is one not known to be thawed since the last possible freeze? A holder that was killed is replaced
+  n=0 yet=''
+  while read -r _; do
+    n=$((n + 1))
+    [ -e "$D/through.$n" ] && continue
+    yet=1
+    lives "$D/held.$n" || {
+      (exec 7>&- && hold $n) &
+      born $! && echo "$! $BORN" >"$D/held.$n" # at once, lest it be replaced again
+    }
+  done <"$D/fs"
+  [ "$yet" ]
 }
 fire() { # `true`, since a special builtin such as `:` ends the shell when its redirection fails (no inode left)
   [ "$FIRED" ] && return 0
@@ -72,11 +85,7 @@ fire() { # `true`, since a special builtin such as `:` ends the shell when its r
   exec 4<>"$D/go" # lets every holder go, and keeps the gate open for a late one
   lives "$D/conn" && kill -KILL "$P" 2>/dev/null
   (exec 4>&- 7>&- && : <"$D/gate") 2>/dev/null & # whoever waits at the gate waits no longer
-  n=0
-  while read -r _; do
-    n=$((n + 1))
-    lives "$D/held.$n" || (exec 7>&- && hold $n) & # was killed
-  done <"$D/fs"
+  frozen_yet
   calm
 }
 at_mount() { # I: goes to where that file system is seen
@@ -92,7 +101,8 @@ hold() { # I: a working directory keeps the file system in reach, even after a l
   while :; do # never in turn, since this one may hang behind a freeze in flight
     over='' && [ -e "$D/eof" ] && over=1
     mine "$1" && fsfreeze --unfreeze .
-    [ "$over" ] && exit 0 # this thaw came after the last possible freeze
+    [ "$over" ] && true >"$D/through.$1" # this thaw came after the last possible freeze
+    [ "$over" ] && exit
     sleep 0.1
   done
 }
@@ -102,8 +112,7 @@ settle() { # the result was lost: what became of the run, finished if it has to 
   while [ ! -e "$D/end" ]; do
     ! lives "$D/main" && [ $((n += 1)) -le 25 ] || tell_running # its own limits end it
     if lives "$D/watch" && [ "$STATE" = T ]; then group KILL "$P" && sleep 0.2; fi # stopped: no watchdog
-    lives "$D/watch" || start_again
-    sleep 0.2
+    if lives "$D/watch"; then sleep 0.2; elif [ -e "$D/up" ]; then start_again; else finish lost; fi # or nothing was begun
   done
   LINE=$(cat "$D/report") && say
 }

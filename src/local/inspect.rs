@@ -1,8 +1,9 @@
 //! Judges a copy of a disk: was its file system at rest when the copy was made, or does its journal have to be replayed?
 //!
 //! ext4: the feature `needs_recovery`, which a freeze clears (`e2fsck -fn` passes on both and tells nothing). XFS: a
-//! freeze leaves a dirty log on purpose, with nothing in it but the superblock; a copy of a live one has inodes and
-//! more in it.
+//! freeze leaves a dirty log on purpose: the superblock by itself last, and before it at most the one record whose
+//! contents were put in place just before (a writer that was busy until the freeze leaves it). A copy of a live one
+//! has more in it, or ends otherwise.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -67,15 +68,35 @@ fn judge_xfs(log: &str) -> Verdict {
     let elsewhere =
         log.lines().filter_map(|line| line.split_once("start blkno:")?.1.split_whitespace().next());
     let elsewhere = elsewhere.filter(|block| *block != "0x0").count();
-    let clean = others.is_empty() && elsewhere == 0 && !buffers.is_empty();
+    let length = number("length:").unwrap_or(u64::MAX);
+    let blocks = if head >= tail { head - tail } else { (head + length).saturating_sub(tail) };
+    let alone = others.is_empty() && elsewhere == 0 && !buffers.is_empty();
+    let clean = alone || blocks <= LAST_RECORDS && ends_with_superblock(log);
     let evidence = match clean {
-        true => format!("{place}: nothing in the log but the superblock, as a freeze leaves it"),
+        true if alone => format!("{place}: nothing in the log but the superblock, as a freeze leaves it"),
+        true => format!(
+            "{place}: the superblock last, by itself, and one record before it, as a freeze leaves it"
+        ),
         false => format!(
             "{place}: {} inodes and other items and {elsewhere} buffers have to be replayed",
             others.len()
         ),
     };
     Verdict { clean, evidence }
+}
+
+/// Two small records: what a freeze puts in place last, and the superblock.
+const LAST_RECORDS: u64 = 4;
+
+/// Whether the last record holds the superblock and nothing else.
+fn ends_with_superblock(log: &str) -> bool {
+    let last = log.rsplit("LOG REC AT LSN").next().unwrap_or_default();
+    let mut items = last.lines().filter(|line| line.contains(": cnt:"));
+    let blocks: Vec<&str> = last
+        .lines()
+        .filter_map(|line| line.split_once("start blkno:")?.1.split_whitespace().next())
+        .collect();
+    items.all(|line| line.starts_with("BUF:")) && blocks == ["0x0"]
 }
 
 /// A scratch copy of an image, mounted; [`Mounted::unmount`] it.
@@ -155,6 +176,23 @@ mod tests {
         assert!(!judge_xfs("    log tail: 2 head: 886 state: <DIRTY>\n").clean);
         assert!(judge_xfs("    log tail: 2 head: 2 state: <CLEAN>\n").clean);
         assert!(!judge_xfs("xfs_logprint: /dev/zero is not XFS\n").clean);
+    }
+
+    /// As seen of a file system that was frozen under a busy writer.
+    const BUSY: &str = "    log device: 0xffffffffffffffff daddr: 327728 length: 131072\n\n    log tail: 15 head: 19 state: <DIRTY>\n\n\
+        LOG REC AT LSN cycle 1 block 15 (0x1, 0xf)\nTRANS: tid:0x76e03d63  #items:2  trans:0x76e03d63  q:0x55d0b7cc8990\n\
+        INO: cnt:2 total:2 a:0x55d0b7cb6d90 len:56 a:0x55d0b7cc8a10 len:176 \n\tINODE: #regs:2   ino:0x83  flags:0x1   dsize:0\n\n\
+        LOG REC AT LSN cycle 1 block 17 (0x1, 0x11)\nTRANS: tid:0xb4e8e4bc  #items:2  trans:0xb4e8e4bc  q:0x55d0b7cc8990\n\
+        BUF: cnt:2 total:2 a:0x55d0b7cb6ba0 len:24 a:0x55d0b7cc8b10 len:384 \n\
+        \tBUF:  #regs:2   start blkno:0x0   len:1   bmap size:1   flags:0x9000\n\tSUPER Block Buffer:\n";
+
+    #[test]
+    fn a_freeze_under_a_busy_writer_leaves_one_record_before_the_superblock() {
+        assert!(judge_xfs(BUSY).clean, "{:?}", judge_xfs(BUSY));
+        assert!(!judge_xfs(&BUSY.replace("tail: 15", "tail: 13")).clean, "more than two records");
+        assert!(judge_xfs(&BUSY.replace("tail: 15 head: 19", "tail: 131070 head: 2")).clean, "round the end");
+        assert!(!judge_xfs(&BUSY.replace("blkno:0x0 ", "blkno:0x80 ")).clean, "it ends otherwise");
+        assert!(!judge_xfs(&format!("{BUSY}INO: cnt:2 total:2 a:0x1 len:56 a:0x2 len:176 \n")).clean);
     }
 
     #[test]

@@ -40,6 +40,11 @@ pub const TABLE: &[(&str, &str, &str)] = &[
         "enableFsFreeze is false",
         "set linux.enableFsFreeze to true for more than crash consistency",
     ),
+    (
+        "freeze.watched",
+        "a daemon in the guest decides about every program's start (fanotify): if it waits for a frozen disk, nobody could thaw",
+        "stop it in the prescript (fapolicyd, a virus scanner), or leave the disks that it writes to out",
+    ),
     ("fs.changed", "a file system was mounted or unmounted meanwhile", "run again when nobody mounts"),
     (
         "fs.hidden",
@@ -48,8 +53,8 @@ pub const TABLE: &[(&str, &str, &str)] = &[
     ),
     (
         "fs.namespace",
-        "a file system is mounted in another mount namespace only",
-        "mount it in the host's namespace too, or leave its disk out",
+        "a file system is mounted where the host does not see it (a container, or unmounted lazily)",
+        "mount it in the host's namespace too, end whoever still uses it, or leave its disk out",
     ),
     (
         "fs.not_quiet",

@@ -111,12 +111,18 @@ impl World {
         }
     }
 
+    /// Behaves like this from now on, and counts calls for its faults from one again.
+    pub fn change(&mut self, settings: Settings) {
+        self.settings = settings;
+        self.calls.clear();
+    }
+
     /// Opens a region.
     pub fn add_region(&mut self, region_id: &str) {
         self.regions.insert(region_id.into());
     }
 
-    /// How many calls of an action have come, answered or not.
+    /// How many calls of an action have come since the start or the last [`change`](Self::change), answered or not.
     pub fn calls(&self, action: &str) -> u64 {
         self.calls.get(action).copied().unwrap_or_default()
     }
@@ -153,6 +159,9 @@ impl World {
             Some(Mishap::Hang) => not_delivered(Delivery::Hang),
             _ => reply(self.answer(now, call, &version, &action, parameters.clone())),
         };
+        if mishap == Some(Mishap::Twice) {
+            answer = reply(self.answer(now, call, &version, &action, parameters));
+        }
         match mishap {
             Some(Mishap::DoneBut(status, code)) => {
                 answer = reply(Err(ApiError::new(status, code, "A fault on demand.")));

@@ -74,4 +74,6 @@ pub enum Mishap {
     DropRequest,
     /// Nothing is done, no answer ever comes.
     Hang,
+    /// A gateway on the way sends it twice: it is done by the first, and the second's answer comes back.
+    Twice,
 }

@@ -308,3 +308,19 @@ fn faults_and_limits_strike_on_demand() {
     lab.pass(60_000);
     lab.ok("DescribeInstances", &[]);
 }
+
+#[test]
+fn a_changed_world_counts_its_calls_anew_and_a_call_sent_twice_is_done_once() {
+    let mut lab = Lab::new(Settings::default());
+    lab.ok("DescribeDisks", &[]);
+    let fault = |action: &str, what| Fault { action: action.into(), nth: Some(1), what };
+    let hit = fault("DescribeDisks", Mishap::Code(503, "ServiceUnavailable".into()));
+    let faults = vec![hit, fault("CreateSnapshotGroup", Mishap::Twice)];
+    lab.world.change(Settings { faults, ..Settings::default() });
+    assert_eq!(lab.refused("DescribeDisks", &[]), "503 ServiceUnavailable");
+    lab.ok("DescribeDisks", &[]);
+    assert_eq!((lab.world.calls("DescribeDisks"), lab.world.calls("CreateSnapshotGroup")), (2, 0));
+    assert_eq!(lab.refused("CreateSnapshotGroup", &[("InstanceId", "i-1")]), "400 SignatureNonceUsed");
+    lab.pass(400);
+    assert_eq!(lab.groups().len(), 1);
+}
