@@ -344,7 +344,7 @@ pub fn fitting(crime: Crime) -> Vec<&'static str> {
         Crime::Rival(true) => &["report.lost", "settle-in-guest", "busy"],
         Crime::TwoEvents | Crime::Rival(false) => &["busy"],
     };
-    [own, &["group.not_visible", "watchdog.fired", "thaw.early"]].concat()
+    [own, &["group.not_visible", "group.unproven", "watchdog.fired", "thaw.early"]].concat()
 }
 
 fn is_prescript(whom: Whom) -> bool {
