@@ -11,7 +11,8 @@ use crate::api::fc::{Invoke, Mode, invoke_function};
 use crate::eligibility;
 use crate::event::Kind;
 use crate::policy::{Request, ids};
-use crate::protect::{Outcome, Task, saga, survey};
+use crate::protect::saga::{self, Next};
+use crate::protect::{Outcome, Task, survey};
 use crate::report::{ErrorReport, Report, Status, Unit};
 
 impl App {
@@ -179,24 +180,20 @@ fn broken(mut unit: Unit, error: &tokio::task::JoinError) -> Outcome {
         cure: Some("report this, then send the event again: it settles the run".into()),
         ..ErrorReport::default()
     });
-    Outcome { status: Status::Failed, settled: None, unit }
+    Outcome { status: Status::Failed, settled: None, again: false, unit }
 }
 
 /// A repeat stays one, whatever the survey finds today; else a unit with a blocker is refused untouched.
 async fn one(task: Task, surveyed: survey::Surveyed) -> Outcome {
-    let mut outcome = if let Some(outcome) = saga::earlier(&task).await {
-        outcome
-    } else if eligibility::blocked(&surveyed.findings) {
-        let reasons = surveyed
-            .findings
-            .iter()
-            .filter(|f| f.severity == crate::report::Severity::Blocker)
-            .map(|f| f.code.clone())
-            .collect();
-        let unit = Unit { reasons, ..crate::protect::blank(&task) };
-        Outcome { status: Status::Refused, settled: None, unit }
-    } else {
-        saga::protect(&task).await
+    let mut outcome = match saga::earlier(&task).await {
+        Next::Over(outcome) => outcome,
+        Next::Attempt(unit) if eligibility::blocked(&surveyed.findings) => {
+            let blockers =
+                surveyed.findings.iter().filter(|f| f.severity == crate::report::Severity::Blocker);
+            let reasons = blockers.map(|f| f.code.clone()).collect();
+            Outcome { status: Status::Refused, settled: None, again: false, unit: Unit { reasons, ..unit } }
+        }
+        Next::Attempt(unit) => saga::protect(&task, unit).await,
     };
     if !surveyed.os_type.is_empty() {
         outcome.unit.os_type = surveyed.os_type;

@@ -2,20 +2,27 @@
 //!
 //! A saga in the order of [`saga::STEPS`]: look into the guest, sign ahead, quiesce (the guest does the work of the
 //! window), confirm with the cloud, label. Only `quiesce` touches the guest, so only it has an undo: a second command
-//! that fetches the kept report and finishes what was left. An undo that fails is told as `stuck`.
+//! that fetches the kept report and finishes what was left. An undo that fails is told as `stuck`. An attempt that came
+//! to no group by something that passes is followed by another: [`attempts`].
 //!
-//! Everything comes at least once. The working state is in the cloud: the invocation carries the ids of run, unit and
-//! attempt as tags, and `appsnap:outcome` once it is settled; [`repeat`] reads them.
+//! Everything comes at least once. The working state is in the cloud: the invocation of each attempt carries the ids of
+//! run, unit and attempt as tags, and `appsnap:outcome` once it is settled; [`repeat`] reads them.
 
+pub mod attempts;
 mod command;
 pub mod evidence;
+mod groups;
 pub mod label;
+mod nonces;
 pub mod reasons;
 pub mod repeat;
 pub mod saga;
 pub mod session;
 pub mod settle;
 pub mod survey;
+mod tell;
+#[cfg(test)]
+mod testing;
 
 use jiff::Timestamp;
 
@@ -84,6 +91,8 @@ pub struct Outcome {
     pub status: Status,
     /// Of a repeat: the status that was settled earlier.
     pub settled: Option<Status>,
+    /// There is no group, and another attempt may follow.
+    pub again: bool,
     /// The details.
     pub unit: Unit,
 }

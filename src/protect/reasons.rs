@@ -1,9 +1,9 @@
-//! What each reason of the guest means and what to do about it: the table behind findings and documentation.
+//! What each reason means and what to do about it: the table behind findings and docs/reasons.md.
 
 use crate::report::{Finding, Severity};
 
-/// Code, meaning, cure.
-pub const TABLE: [(&str, &str, &str); 42] = [
+/// Code, meaning, cure: why a level is lower, or a run was refused.
+pub const TABLE: &[(&str, &str, &str)] = &[
     (
         "busy",
         "another run holds the guest",
@@ -17,22 +17,12 @@ pub const TABLE: [(&str, &str, &str); 42] = [
     (
         "create.failed",
         "the cloud did not accept the create inside the window",
-        "see the cloud's code; a throttle or a passing fault: run again",
+        "see the cloud's code; what passes by itself was tried again in other windows: run again later",
     ),
     (
         "disk.not_found",
         "a chosen disk is not seen in the guest",
         "check that the disk is attached and that its serial shows in /sys/block",
-    ),
-    (
-        "fast.none",
-        "fastFreeze was asked for, and the kernel's rcu_expedited cannot be written",
-        "nothing is lost but some milliseconds: leave out linux.fastFreeze on this guest",
-    ),
-    (
-        "fast.used",
-        "rcu_expedited was set around the freeze and put back (fastFreeze)",
-        "nothing to do; leave out linux.fastFreeze if the kernel's setting is not to be touched",
     ),
     (
         "freeze.busy",
@@ -42,7 +32,7 @@ pub const TABLE: [(&str, &str, &str); 42] = [
     (
         "freeze.failed",
         "a file system could not be frozen",
-        "see the detail; ext3, ext4 and XFS can be frozen",
+        "see the detail; ext2 to ext4, XFS, btrfs, f2fs and jfs can be frozen",
     ),
     ("freeze.incomplete", "not every file system was frozen", "see the other reasons"),
     (
@@ -80,8 +70,8 @@ pub const TABLE: [(&str, &str, &str); 42] = [
     ("group.disks", "the group does not hold exactly the chosen disks", "compare the members; run again"),
     (
         "group.exists",
-        "a group of this attempt existed before the freeze",
-        "somebody fired the signed request early: check who reads Cloud Assistant's commands",
+        "a group of this attempt existed before the freeze, or nothing shows that it did not",
+        "check who can read Cloud Assistant's commands; run again",
     ),
     ("group.none", "there is no group", "see the other reasons"),
     (
@@ -91,8 +81,13 @@ pub const TABLE: [(&str, &str, &str); 42] = [
     ),
     ("group.too_old", "the group was created before the freeze", "do not trust this group; run again"),
     (
+        "group.unproven",
+        "somebody else may have fired a signed create before the guest did: nothing shows that nobody did",
+        "see the detail; check who can read Cloud Assistant's commands; run again",
+    ),
+    (
         "report.lost",
-        "the guest's report never came",
+        "the guest's report did not come, or the sequence did not reach its end",
         "check that Cloud Assistant is alive in the guest, then send the event again: it settles the run",
     ),
     (
@@ -139,57 +134,72 @@ pub const TABLE: [(&str, &str, &str); 42] = [
         "/run is not on tmpfs in the guest",
         "mount a tmpfs on /run, as every supported image does",
     ),
-    (
-        "state.space",
-        "/run has no room, or gzip or base64 are missing",
-        "free some space on /run; install gzip and coreutils",
-    ),
+    ("state.space", "/run has no room", "free some space on /run"),
     (
         "tag.failed",
-        "the level could not be written on the snapshots",
-        "let the role call ecs:TagResources, then send the event again",
+        "the level could not be written on the snapshots, or the tag of a higher one could not be removed",
+        "let the role call ecs:TagResources and ecs:UntagResources, then send the event again",
+    ),
+    ("thaw.early", "a file system was thawed by somebody else", "find who else thaws"),
+    (
+        "thaw.failed",
+        "our own thaw failed; the watchdog goes on trying",
+        "check the guest; what is still frozen: fsfreeze --unfreeze MOUNT",
     ),
     ("tool.https", "the guest has neither curl (7.36 or newer) nor openssl", "install curl"),
-];
-
-/// Codes that need no row of their own: they share meaning and cure.
-const SHARED: [(&str, &str, &str); 3] = [
     (
-        "thaw.",
-        "a file system was thawed by somebody else, or could not be thawed by us",
-        "find who else thaws; if one is still frozen, thaw it: fsfreeze --unfreeze",
-    ),
-    (
-        "watchdog.",
-        "the freeze lasted longer than timeoutInSeconds, or the watchdog died",
-        "see the timeline; raise linux.timeoutInSeconds if the file system needs longer",
-    ),
-    (
-        "tool.",
+        "tool.missing",
         "a tool that the sequence needs is missing in the guest",
         "install it (util-linux, coreutils, awk)",
     ),
+    (
+        "watchdog.fired",
+        "the freeze lasted longer than timeoutInSeconds",
+        "see the timeline; raise linux.timeoutInSeconds if the file system needs longer",
+    ),
+    (
+        "watchdog.lost",
+        "the watchdog died, or did not answer (before the freeze: nothing was frozen then)",
+        "see the guest's load and memory; run again",
+    ),
+    (
+        "watchdog.missing",
+        "the watchdog did not come up; nothing was frozen",
+        "see the guest's load and memory; run again",
+    ),
 ];
 
-/// The finding for a reason told by the guest.
+/// The same of notes, which lower nothing.
+pub const NOTES: &[(&str, &str, &str)] = &[
+    (
+        "attempt.failed",
+        "an attempt ended without a group, by something that passes by itself",
+        "none needed where a later attempt succeeded; a rate limit: spread the runs of a fleet",
+    ),
+    (
+        "fs.network",
+        "a network file system of the guest is not in the snapshot",
+        "back it up by its own means",
+    ),
+    (
+        "group.extra",
+        "another group carries the tags of this run: of an earlier attempt, or made by somebody else; it is labelled crash",
+        "delete it where it is not needed; if no attempt failed, find out who made it",
+    ),
+    (
+        "window.accepted",
+        "thawed on the answer of the create (thawOn: accepted): that the cut was made by then is not shown",
+        "leave out linux.thawOn for the stronger evidence",
+    ),
+];
+
+/// The finding for a reason or note; one that is not known is told as it is.
 pub fn finding(code: &str, detail: &str, resource: &str, severity: Severity) -> Finding {
-    let row = TABLE.iter().find(|(known, ..)| *known == code);
-    let row = row.or_else(|| SHARED.iter().find(|(prefix, ..)| code.starts_with(prefix)));
+    let row = TABLE.iter().chain(NOTES).find(|(known, ..)| *known == code);
     let (meaning, cure) =
         row.map_or(("a reason of the guest", "see the detail"), |(_, meaning, cure)| (*meaning, *cure));
     let message = if detail.is_empty() { meaning.to_string() } else { format!("{meaning}: {detail}") };
     Finding { code: code.into(), severity, resource: resource.into(), message, cure: cure.into() }
-}
-
-/// The note on a policy that thaws early.
-pub fn accepted(resource: &str) -> Finding {
-    Finding {
-        code: "window.accepted".into(),
-        severity: Severity::Note,
-        resource: resource.into(),
-        message: "thawed on the answer of the create (thawOn: accepted), not when the group showed its disks: the vendor does not state the instant of the cut".into(),
-        cure: "leave out linux.thawOn for the stronger evidence".into(),
-    }
 }
 
 #[cfg(test)]
@@ -216,7 +226,35 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_in_order_and_has_each_code_once() {
-        assert!(TABLE.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    fn the_tables_are_in_order_and_have_each_code_once() {
+        for table in [TABLE, NOTES] {
+            assert!(table.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        }
+    }
+
+    /// The page is for people; this table is the source.
+    #[test]
+    fn the_page_of_reasons_says_what_the_tables_say() {
+        let page = include_str!("../../docs/reasons.md");
+        for (title, table) in [("\n## Reasons\n", TABLE), ("\n## Notes\n", NOTES)] {
+            let section = page.split(title).nth(1).unwrap().split("\n## ").next().unwrap();
+            let written: Vec<&str> = section.lines().filter(|line| line.starts_with("| `")).collect();
+            let row =
+                |(code, meaning, cure): &(&str, &str, &str)| format!("| `{code}` | {meaning} | {cure} |");
+            let rows: Vec<String> = table.iter().map(row).collect();
+            assert!(written == rows, "docs/reasons.md,{title}has to say:\n{}", rows.join("\n"));
+        }
+    }
+
+    #[test]
+    fn each_reason_of_the_label_is_in_the_table() {
+        let missing = crate::protect::label::decide(&crate::protect::label::Evidence {
+            group_exists: true,
+            ..Default::default()
+        });
+        assert_eq!(missing.1.len(), 13);
+        for code in missing.1.iter().map(|missing| missing.code()).chain(["group.none"]) {
+            assert!(TABLE.iter().any(|(known, ..)| *known == code), "{code}");
+        }
     }
 }
