@@ -11,7 +11,7 @@ use crate::api::fc::{Invoke, Mode, invoke_function};
 use crate::eligibility;
 use crate::event::Kind;
 use crate::policy::{Request, ids};
-use crate::protect::{Outcome, Task, saga, survey};
+use crate::protect::{self, Outcome, Task, survey};
 use crate::report::{ErrorReport, Report, Status, Unit};
 
 impl App {
@@ -120,11 +120,13 @@ impl App {
                 region_id: region_id.clone(),
                 account_id: account_id.clone(),
                 instance_id: surveyed.instance_id.clone(),
+                // Of an instance that is not shown nothing is known; it is refused.
+                os_type: if surveyed.os_type.is_empty() { "linux".into() } else { surveyed.os_type.clone() },
                 disks: surveyed.disks.clone(),
                 started: origin.started,
                 deadline: invocation.deadline - FAREWELL,
             };
-            let unit = crate::protect::blank(&task);
+            let unit = protect::blank(&task);
             let handle = at_work.spawn(async move { (index, one(task, surveyed).await) });
             started.insert(handle.id(), (index, unit));
         }
@@ -182,7 +184,7 @@ fn broken(mut unit: Unit, error: &tokio::task::JoinError) -> Outcome {
 
 /// A repeat stays one, whatever the survey finds today; else a unit with a blocker is refused untouched.
 async fn one(task: Task, surveyed: survey::Surveyed) -> Outcome {
-    let mut outcome = if let Some(outcome) = saga::earlier(&task).await {
+    let mut outcome = if let Some(outcome) = protect::earlier(&task).await {
         outcome
     } else if eligibility::blocked(&surveyed.findings) {
         let reasons = surveyed
@@ -191,14 +193,11 @@ async fn one(task: Task, surveyed: survey::Surveyed) -> Outcome {
             .filter(|f| f.severity == crate::report::Severity::Blocker)
             .map(|f| f.code.clone())
             .collect();
-        let unit = Unit { reasons, ..crate::protect::blank(&task) };
+        let unit = Unit { reasons, ..protect::blank(&task) };
         Outcome { status: Status::Refused, settled: None, unit }
     } else {
-        saga::protect(&task).await
+        protect::protect(&task).await
     };
-    if !surveyed.os_type.is_empty() {
-        outcome.unit.os_type = surveyed.os_type;
-    }
     let own = std::mem::take(&mut outcome.unit.findings);
     outcome.unit.findings = surveyed.findings.into_iter().chain(own).collect();
     outcome.unit.timeline.sort_by_key(|step| (step.start_ms, step.end_ms));

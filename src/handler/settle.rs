@@ -10,7 +10,7 @@ use super::{App, FAREWELL, Invocation, Origin};
 use crate::acs::{Client, Role};
 use crate::api::assistant::{self, InvocationResult};
 use crate::policy::Request;
-use crate::protect::{Task, saga};
+use crate::protect::{self, Task};
 use crate::report::{ErrorReport, Report, Status};
 
 /// The function that started the command is usually still at work when its end is told: it goes first.
@@ -64,10 +64,17 @@ impl App {
             return Ok(self.ignored(origin, format!("{invoke_id} is settled")));
         }
         let word = |key: &str| tag(&result, key).unwrap_or_default();
+        let linux = match tag(&result, "appsnap:engine") {
+            Some("plugin") => {
+                json!({ "engine": "plugin", "enableFsFreeze": word("appsnap:freeze") != "false" })
+            }
+            _ => json!({ "thawOn": tag(&result, "appsnap:thaw-on").unwrap_or("visible") }),
+        };
         let request = json!({
             "policy": word("appsnap:policy"), "targets": { "instanceIds": [instance_id] },
             "consistency": word("appsnap:wanted"), "minimumLevel": word("appsnap:minimum"),
-            "linux": { "thawOn": tag(&result, "appsnap:thaw-on").unwrap_or("visible") },
+            "linux": linux,
+            "windows": { "enableWriters": word("appsnap:writers") != "false" },
         });
         let request = Request::parse(&request).map_err(|invalid| ErrorReport::from(&invalid))?;
         let task = Task {
@@ -82,12 +89,13 @@ impl App {
                 .or_else(|| invocation.account_id.clone())
                 .unwrap_or_default(),
             instance_id: instance_id.into(),
+            os_type: tag(&result, "appsnap:os").unwrap_or("linux").into(),
             disks: Vec::new(),
             started: origin.started,
             deadline: invocation.deadline - FAREWELL,
             request,
         };
-        let outcome = saga::finish(&task, word("appsnap:attempt"), invoke_id).await;
+        let outcome = protect::finish(&task, word("appsnap:attempt"), invoke_id).await;
         let mut report = self.summed_up(origin, &task.request, vec![outcome], &client);
         report.run.clone_from(&task.run);
         Ok(self.notified(report, None).await)

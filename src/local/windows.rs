@@ -98,7 +98,7 @@ struct Arguments {
 impl Arguments {
     fn of(script: &str) -> Option<Self> {
         let assigned = |name: &str| Some(script.split_once(name)?.1.split_once('\'')?.1.split_once('\'')?.0);
-        script.contains("acs-plugin-manager --exec --plugin app-snapshot-plugin ").then_some(())?;
+        script.contains(" --exec --plugin app-snapshot-plugin ").then_some(())?;
         let params = assigned("$params = ")?;
         let of = |key: &str| {
             let part = params.split(',').find_map(|part| part.trim_start_matches('-').strip_prefix(key));

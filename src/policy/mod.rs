@@ -15,7 +15,7 @@ mod targets;
 
 pub use channel::Channel;
 pub use fields::{Invalid, Problem};
-pub use linux::{Endpoint, Linux, ThawOn};
+pub use linux::{Endpoint, Engine, Linux, ThawOn};
 pub use request::Request;
 pub use secretref::{Env, SecretRef};
 pub use snapshot::Snapshot;

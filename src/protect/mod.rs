@@ -4,12 +4,15 @@
 //! window), confirm with the cloud, label. Only `quiesce` touches the guest, so only it has an undo: a second command
 //! that fetches the kept report and finishes what was left. An undo that fails is told as `stuck`.
 //!
+//! With the vendor's plugin as engine the saga is [`plugin`]'s: one command, then confirm and label.
+//!
 //! Everything comes at least once. The working state is in the cloud: the invocation carries the ids of run, unit and
 //! attempt as tags, and `appsnap:outcome` once it is settled; [`repeat`] reads them.
 
 mod command;
 pub mod evidence;
 pub mod label;
+pub mod plugin;
 pub mod reasons;
 pub mod repeat;
 pub mod saga;
@@ -21,7 +24,7 @@ use jiff::Timestamp;
 
 use crate::acs::{Client, Error};
 use crate::eligibility::DiskFacts;
-use crate::policy::Request;
+use crate::policy::{Engine, Request};
 use crate::report::{ErrorReport, Finding, Level, Status, TimelineStep, Unit};
 
 /// One unit and all that its saga needs to know; nothing in it changes while it runs.
@@ -43,6 +46,8 @@ pub struct Task {
     pub account_id: String,
     /// `i-…`
     pub instance_id: String,
+    /// `linux` or `windows`.
+    pub os_type: String,
     /// The chosen disks.
     pub disks: Vec<DiskFacts>,
     /// When the run started; the timeline counts from here.
@@ -55,6 +60,11 @@ impl Task {
     /// Ids of the chosen disks.
     pub fn disk_ids(&self) -> Vec<String> {
         self.disks.iter().map(|disk| disk.disk_id.clone()).collect()
+    }
+
+    /// VSS needs the vendor's provider, so there is a choice for Linux only.
+    pub fn engine(&self) -> Engine {
+        if self.os_type == "windows" { Engine::Plugin } else { self.request.linux.engine }
     }
 }
 
@@ -88,6 +98,30 @@ pub struct Outcome {
     pub unit: Unit,
 }
 
+/// What an earlier delivery of the same event left, settled where its function died; `None`: nothing.
+pub async fn earlier(task: &Task) -> Option<Outcome> {
+    match task.engine() {
+        Engine::Sequence => saga::earlier(task).await,
+        Engine::Plugin => plugin::earlier(task).await,
+    }
+}
+
+/// Protects a unit of which no earlier delivery left anything.
+pub async fn protect(task: &Task) -> Outcome {
+    match task.engine() {
+        Engine::Sequence => saga::protect(task).await,
+        Engine::Plugin => plugin::protect(task).await,
+    }
+}
+
+/// Settles an attempt whose function died in between.
+pub async fn finish(task: &Task, attempt: &str, invoke_id: &str) -> Outcome {
+    match task.engine() {
+        Engine::Sequence => saga::finish(task, attempt, invoke_id).await,
+        Engine::Plugin => plugin::finish(task, attempt, invoke_id).await,
+    }
+}
+
 /// The status that a reached level means for a request.
 pub fn status_of(level: Level, wanted: Level, minimum: Level) -> Status {
     match level {
@@ -103,8 +137,8 @@ pub fn blank(task: &Task) -> Unit {
         account_id: task.account_id.clone(),
         region_id: task.region_id.clone(),
         instance_ids: vec![task.instance_id.clone()],
-        os_type: "linux".into(),
-        engine: "sequence".into(),
+        os_type: task.os_type.clone(),
+        engine: if task.engine() == Engine::Plugin { "plugin" } else { "sequence" }.into(),
         attempt: 1,
         wanted: task.request.consistency,
         ..Unit::default()

@@ -1,5 +1,6 @@
 //! What each reason of the guest means and what to do about it: the table behind findings and documentation.
 
+use crate::guest::plugin::EXITS;
 use crate::report::{Finding, Severity};
 
 /// Code, meaning, cure.
@@ -128,6 +129,66 @@ pub const TABLE: [(&str, &str, &str); 38] = [
     ("tool.https", "the guest has neither curl (7.36 or newer) nor openssl", "install curl"),
 ];
 
+/// Code, meaning, cure of the vendor's plugin as engine; [`EXITS`] has its manager's exit codes.
+pub const PLUGIN: [(&str, &str, &str); 12] = [
+    (
+        "plugin.category",
+        "the plugin (1.8) was seen to leave out ESSD AutoPL disks as soon as one disk is excluded",
+        "choose all disks, or engine sequence, if it ends with an error",
+    ),
+    (
+        "plugin.disks",
+        "more than one attached disk would have to be excluded, and the plugin was seen with one only",
+        "choose all disks or all but one; on Linux use engine sequence for any choice",
+    ),
+    (
+        "plugin.failed",
+        "the plugin itself ended with an error; what its exit codes mean is not known",
+        "see the command's output in Cloud Assistant and the plugin's log in its directory in the guest",
+    ),
+    (
+        "plugin.lowered",
+        "the plugin tagged less than application and does not tell why",
+        "Linux: check both scripts (owner root, mode 0700, exit 0); Windows: check `vssadmin list writers`",
+    ),
+    (
+        "plugin.manager_missing",
+        "the guest has no acs-plugin-manager in its PATH",
+        "update Cloud Assistant in the guest",
+    ),
+    (
+        "plugin.options",
+        "the plugin has no parameter for these options",
+        "leave them out; on Linux use engine sequence where they matter",
+    ),
+    (
+        "plugin.role_none",
+        "the instance has no RAM role (or ecs:DescribeInstanceRamRole is denied), and the plugin calls the API with it",
+        "attach one that may ecs:DescribeDisks, DescribeSnapshot*, CreateSnapshot* and TagResources",
+    ),
+    (
+        "plugin.silent",
+        "the plugin's command did not end in time",
+        "look at the guest; then send the event again: it settles the run",
+    ),
+    ("plugin.tag", "the plugin's own tags on the snapshots claim more than was shown", "trust appsnap:level"),
+    (
+        "plugin.thawed",
+        "the plugin's freezer held longer than its limit, or died: our guard thawed",
+        "raise linux.timeoutInSeconds if the file systems need longer, or use engine sequence",
+    ),
+    (
+        "plugin.untagged",
+        "the plugin tagged none, or not all, of the snapshots as consistent",
+        "let the instance's role call ecs:TagResources, and ours ecs:DescribeSnapshots",
+    ),
+    (
+        "writers.off",
+        "without VSS writers (windows.enableWriters) no application is asked",
+        "set windows.enableWriters to true for application consistency",
+    ),
+];
+
 /// Codes that need no row of their own: they share meaning and cure.
 const SHARED: [(&str, &str, &str); 3] = [
     (
@@ -149,10 +210,11 @@ const SHARED: [(&str, &str, &str); 3] = [
 
 /// The finding for a reason told by the guest.
 pub fn finding(code: &str, detail: &str, resource: &str, severity: Severity) -> Finding {
-    let row = TABLE.iter().find(|(known, ..)| *known == code);
+    let row = TABLE.iter().chain(&PLUGIN).find(|(known, ..)| *known == code);
     let row = row.or_else(|| SHARED.iter().find(|(prefix, ..)| code.starts_with(prefix)));
-    let (meaning, cure) =
-        row.map_or(("a reason of the guest", "see the detail"), |(_, meaning, cure)| (*meaning, *cure));
+    let exit = || EXITS.iter().find(|exit| exit.reason == code).map(|exit| (exit.meaning, exit.cure));
+    let told = row.map(|(_, meaning, cure)| (*meaning, *cure)).or_else(exit);
+    let (meaning, cure) = told.unwrap_or(("a reason of the guest", "see the detail"));
     let message = if detail.is_empty() { meaning.to_string() } else { format!("{meaning}: {detail}") };
     Finding { code: code.into(), severity, resource: resource.into(), message, cure: cure.into() }
 }
@@ -193,6 +255,16 @@ mod tests {
 
     #[test]
     fn the_table_is_in_order_and_has_each_code_once() {
-        assert!(TABLE.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        for table in [&TABLE[..], &PLUGIN] {
+            assert!(table.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        }
+    }
+
+    #[test]
+    fn every_exit_code_of_the_plugin_manager_has_a_cure() {
+        for exit in &EXITS {
+            let found = finding(exit.reason, exit.name, "i-1", Severity::Downgrade);
+            assert_eq!((found.cure.as_str(), found.message.contains(exit.name)), (exit.cure, true));
+        }
     }
 }

@@ -87,6 +87,7 @@ async fn play(script: impl Fn(&str) -> Option<Answer> + Send + Sync + 'static) -
         region_id: "cn-hangzhou".into(),
         account_id: "1".into(),
         instance_id: "i-1".into(),
+        os_type: "linux".into(),
         disks: vec![DiskFacts::named("d-1")],
         started: start,
         deadline: deadline - jiff::SignedDuration::from_secs(25),

@@ -219,7 +219,12 @@ pub fn place(file_systems: &[FileSystem], disk_id: &str) -> Option<String> {
 }
 
 /// Where each disk lived first; the level and the vendor's tag last, on all members in one call.
-async fn write(task: &Task, group: &SnapshotGroup, unit: &Unit, told: Option<&Told>) -> Result<(), Error> {
+pub(super) async fn write(
+    task: &Task,
+    group: &SnapshotGroup,
+    unit: &Unit,
+    told: Option<&Told>,
+) -> Result<(), Error> {
     for member in &group.snapshots {
         let place = told.and_then(|told| place(&told.file_systems, &member.source_disk_id));
         if let Some(place) = place {
@@ -267,7 +272,7 @@ fn mark_tags(unit: &Unit, of_user: usize) -> Vec<(String, String)> {
 }
 
 /// The unit is settled from here on: a repeat answers with this.
-async fn close(task: &Task, invoke_id: &str, status: Status, level: Level) -> Result<(), Error> {
+pub(super) async fn close(task: &Task, invoke_id: &str, status: Status, level: Level) -> Result<(), Error> {
     let tags = [
         ("appsnap:outcome".to_string(), status.as_str().to_string()),
         ("appsnap:level".to_string(), level.as_str().to_string()),
