@@ -1,5 +1,6 @@
 //! The vendor's plugin as engine, through the real `bootstrap`: on a Linux guest that its stand-in really freezes, and on
 //! a simulated Windows guest.
+#![allow(clippy::disallowed_methods)] // real time is measured
 
 #[allow(dead_code)] // some of it is for tests/end_to_end.rs only
 #[path = "common/bench.rs"]
@@ -10,6 +11,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use appsnap::api::assistant;
 use appsnap::api::ecs::{self, GroupFilter};
 use appsnap::local::cloud::{DISKS, INSTANCE, REGION};
 use appsnap::local::windows;
@@ -21,6 +23,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 const AT: &str = "2026-11-22T03:00:00Z";
+/// Thaws whatever is frozen much later, should the guard fail: a test leaves nothing frozen.
+const RESCUE: &str = "sleep 90; for at in /logs /data /; do fsfreeze --unfreeze $at; done";
 
 fn needs() -> bool {
     need(&[&NEEDS[..], &["openssl", "awk"]].concat())
@@ -242,12 +246,48 @@ async fn a_freeze_that_comes_too_late_for_the_plugin_is_thawed_by_our_guard() {
 }
 
 #[tokio::test]
+async fn whoever_is_killed_while_the_plugin_freezes_nothing_stays_frozen() {
+    if !needs() {
+        return;
+    }
+    let late = Settings { visible_after: Duration::from_secs(8), ..traced(&[]) };
+    let bench = Bench::start(late, "true").await;
+    bench.cloud.guest.spawn(RESCUE, &[]).await.unwrap();
+    let under_way = bench.send_off(linux(json!({})));
+    let clock = appsnap::clock::Clock::system();
+    while !bench.cloud.guest.is_frozen("/").await.unwrap() {
+        assert!(!under_way.is_finished(), "it never froze");
+        clock.sleep(Duration::from_millis(100)).await;
+    }
+    // Once our guard has seen the freezer: plugin and freezer, by SIGKILL; the agent's child, as at a stop.
+    clock.sleep(Duration::from_secs(3)).await;
+    let tags = [("appsnap:policy".to_owned(), "orders-db".to_owned())];
+    let started = assistant::invocations_by_tag(&bench.client, REGION, &tags).await.unwrap();
+    bench.cloud.agent.stop(&started[0].invoke_id);
+    bench.until("pkill -KILL 'fsfreezer|app-snapshot-pl'").await;
+    let killed = std::time::Instant::now();
+    for mount in ["/", "/data", "/logs"] {
+        while bench.cloud.guest.is_frozen(mount).await.unwrap() {
+            assert!(killed.elapsed() < Duration::from_secs(40), "{mount} stays frozen");
+        }
+    }
+    let report = read(under_way.await.unwrap()).report;
+    let (_, level, reasons) = verdict(&report);
+    // The group shows late, so it may have been found or not.
+    assert!(level <= Level::Crash && reasons[0] == "report.lost", "{report:?}");
+    bench.close().await;
+}
+
+#[tokio::test]
 async fn windows_with_writers_is_application_and_without_them_filesystem() {
     if !needs() {
         return;
     }
     let bench = Bench::start(traced(&[PluginFault::Misspelt]), "true").await;
-    let report = bench.send(on_windows(json!({}))).await.report;
+    // Twice at the same moment: one start, and both may settle it, to the same end.
+    let (one, two) = tokio::join!(bench.send(on_windows(json!({}))), bench.send(on_windows(json!({}))));
+    assert!([two.report.status, one.report.status].contains(&Status::Succeeded), "{two:?}", two = two.report);
+    let report = if one.report.status == Status::Succeeded { one.report } else { two.report };
     assert_eq!(verdict(&report), (Status::Succeeded, Level::Application, vec![]), "{report:?}");
     assert_eq!((report.units[0].os_type.as_str(), report.units[0].snapshots.len()), ("windows", 2));
     assert_eq!(finding(&report.units[0], "os.windows").0, Severity::Note);

@@ -205,6 +205,8 @@ async fn settle(task: &Task, mut unit: Unit, attempt: &str, invoke_id: &str) -> 
         }
     };
     let end = End::of(result.as_ref(), attempt);
+    // A repeat looks again: a group may show late.
+    settled &= end.reason != "report.lost";
     mark(task, &mut unit, "plugin", from, if end.well { "ok" } else { "failed" }, end.detail.clone());
     for (code, detail) in end.told.iter().flat_map(PluginTold::reasons) {
         let weight = if end.refused { Severity::Blocker } else { Severity::Downgrade };
@@ -230,16 +232,16 @@ async fn settle(task: &Task, mut unit: Unit, attempt: &str, invoke_id: &str) -> 
     let name = kept("appsnap:name").map_or_else(|| group_name(task, attempt), str::to_owned);
     let mut task = task.clone();
     let from = task.client.clock().now();
-    let seen = match look(&mut task, &name, attempt, kept("appsnap:excluded"), end.well).await {
-        Ok(seen) => seen,
+    let (seen, confirmed) = match look(&mut task, &name, attempt, kept("appsnap:excluded"), end.well).await {
+        Ok(seen) => (seen, "ok"),
         Err(error) => {
             unit.error.get_or_insert(ErrorReport::from(&error));
             settled = false;
-            Seen::default()
+            (Seen::default(), "failed")
         }
     };
     let found = seen.group.as_ref().map_or("no group", |group| &group.snapshot_group_id);
-    mark(&task, &mut unit, "confirm", from, if settled { "ok" } else { "failed" }, found);
+    mark(&task, &mut unit, "confirm", from, confirmed, found);
     let shown = Shown {
         ended_well: end.well,
         undisturbed: end.told.as_ref().is_some_and(|told| !told.thawed_by_guard()),
@@ -337,3 +339,6 @@ fn stopped(mut unit: Unit, stop: Stop) -> Outcome {
     };
     Outcome { status, settled: None, unit }
 }
+
+#[cfg(test)]
+mod tests;

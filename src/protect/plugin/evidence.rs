@@ -88,7 +88,7 @@ pub async fn look(
     let invocations = assistant::invocations_by_tag(&task.client, &task.region_id, &born).await?;
     let sent: Option<Timestamp> = invocations.iter().filter_map(|one| one.creation_time.parse().ok()).min();
     let pace = Pace { first: Duration::from_millis(200), factor: 1.5, longest: Duration::from_secs(2) };
-    let patience = if well { PATIENCE } else { SignedDuration::from_secs(3) };
+    let patience = if well { PATIENCE } else { SignedDuration::from_secs(5) };
     let until = (task.client.clock().now() + patience).min(task.deadline);
     // At the end of the patience what there is has to do.
     let over = || task.client.clock().now() >= until;
@@ -102,6 +102,7 @@ pub async fn look(
     let found = wait_until(task.client.clock(), pace, until, find).await?.unwrap_or_default();
     let Some(group) = found.first() else { return Ok(Seen::default()) };
     let ids: Vec<String> = group.snapshots.iter().map(|one| one.snapshot_id.clone()).collect();
+    let tagged = well && super::freezes(task);
     let read = || async {
         let seen = ecs::describe_snapshots(&task.client, &task.region_id, &ids).await?;
         let levels: Vec<Option<Level>> = ids
@@ -112,7 +113,7 @@ pub async fn look(
             .collect();
         // What all of them have; `None` is less than any level.
         let least = levels.into_iter().min().flatten();
-        Ok::<_, Error>((least.is_some() || !well || over()).then_some(least))
+        Ok::<_, Error>((least.is_some() || !tagged || over()).then_some(least))
     };
     let tag = wait_until(task.client.clock(), pace, until, read).await?.flatten();
     let mut disks: Vec<&str> = group.snapshots.iter().map(|one| one.source_disk_id.as_str()).collect();

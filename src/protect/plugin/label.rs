@@ -40,7 +40,8 @@ pub fn decide(shown: &Shown, failure: &str, lowered: &[String]) -> (Level, Vec<S
         (shown.born_after_start, "group.too_old"),
         (shown.all_disks, "group.disks"),
         (shown.freeze_asked, "freeze.off"),
-        (shown.undisturbed, "plugin.thawed"),
+        // Of a command that did not end well it is not known, or told beside.
+        (shown.undisturbed || !shown.ended_well, "plugin.thawed"),
         (shown.tag.is_some(), "plugin.untagged"),
     ];
     let mut reasons: Vec<String> =
