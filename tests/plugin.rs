@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use appsnap::api::assistant;
 use appsnap::api::ecs::{self, GroupFilter};
+use appsnap::guest::plugin::{Order, Os, PluginTold, render};
 use appsnap::local::cloud::{DISKS, INSTANCE, REGION};
 use appsnap::local::windows;
 use appsnap::local::world::{Fault, Mishap, PluginFault, Settings};
@@ -167,11 +168,17 @@ async fn what_the_plugin_lowers_in_silence_is_told() {
     let report = bench.send(linux(json!({}))).await.report;
     assert_eq!(verdict(&report), (Status::Degraded, Level::Filesystem, vec!["plugin.lowered"]));
     assert!(finding(&report.units[0], "plugin.lowered").2.contains("exit 0"));
-    bench.until("rm /tmp/postscript.sh").await;
     let at = |time: &str, minimum: &str| {
         let linux = json!({ "engine": "plugin", "scriptTimeoutInSeconds": 30, "timeoutInSeconds": 20 });
         tick(time, json!({ "linux": linux, "minimumLevel": minimum }))
     };
+    // A sequence holds the guest: nothing is touched, and the lock is not ours to take away.
+    let lock = "mkdir -p /run/appsnap; ln -sfn \"1 $(sed 's/.*) //' /proc/1/stat | cut -d ' ' -f 20) a-1\" /run/appsnap/lock";
+    bench.until(lock).await;
+    let report = bench.send(at("2026-11-22T03:30:00Z", "crash")).await.report;
+    assert_eq!(verdict(&report), (Status::Refused, Level::None, vec!["busy"]));
+    bench.until("[ -L /run/appsnap/lock ] && rm /run/appsnap/lock").await;
+    bench.until("rm /tmp/postscript.sh").await;
     let report = bench.send(at("2026-11-22T04:00:00Z", "crash")).await.report;
     assert_eq!(verdict(&report), (Status::Degraded, Level::Filesystem, vec!["script.missing"]));
     assert!(finding(&report.units[0], "script.missing").1.contains("/tmp/postscript.sh"));
@@ -208,6 +215,31 @@ async fn the_managers_exit_code_is_named_with_its_cure() {
     assert_eq!(verdict(&report), (Status::Refused, Level::None, vec!["plugin.role_none"]));
     assert_eq!(bench.groups().await.len(), 0);
     assert_eq!(bench.trace().await, [""; 0]);
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn the_command_runs_under_dash_bash_and_busybox_and_never_powers_off() {
+    if !needs() || !need(&["dash", "bash", "busybox"]) {
+        return;
+    }
+    let bench = Bench::start(traced(&[PluginFault::Exit(193)]), "true").await;
+    let os = Os::Linux { freeze: true, window: 5, scripts: 30, pre: None, post: None };
+    let (attempt, name) = ("a-1".to_string(), "n-a-1".to_string());
+    let (want, minimum) = (Level::Application, Level::Crash);
+    let order =
+        Order { attempt, role: "AppSnapshotRole".into(), name, exclude: None, limit: 60, want, minimum, os };
+    let script = render(&order).unwrap();
+    for shell in ["dash", "bash", "busybox sh"] {
+        let limit = Duration::from_secs(30);
+        let output = bench.cloud.guest.exec(&format!("{shell} -s"), &[], &script, limit).await.unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let told = PluginTold::read(&said, "a-1").unwrap_or_else(|| panic!("{shell}: {said}"));
+        // 193 would make the agent power the instance off.
+        assert_eq!((told.exit(), output.status), (Some(193), Some(1)), "{shell}: {said}");
+        assert!(told.reasons().next().is_none() && !told.thawed_by_guard(), "{shell}: {said}");
+    }
+    bench.until("[ ! -L /run/appsnap/lock ] && [ -z \"$(ls /run/appsnap-plugin)\" ]").await;
     bench.close().await;
 }
 

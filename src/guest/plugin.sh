@@ -3,6 +3,7 @@
 # The renderer puts the variables in front: attempt role name exclude freeze window scripts limit want min pre post
 
 d=/run/appsnap-plugin/$attempt
+lock=/run/appsnap/lock # the sequence's: one run at a time in a guest
 reasons=
 why() { reasons="$reasons${reasons:+,}\"$*\""; }
 tell() { # PHASE EXIT: the last line of the output
@@ -10,7 +11,25 @@ tell() { # PHASE EXIT: the last line of the output
     [ ! -s "$d/thawed" ] || thawed=1
     printf '\n{"appsnap-plugin":"1","run":"%s","phase":"%s","exit":"%s","thawed":"%s","reason":[%s]}\n' \
         "$attempt" "$1" "$2" "$thawed" "$reasons"
+    case $(readlink $lock) in *" plugin-$attempt") rm -f $lock ;; esac
     rm -rf "$d"
+}
+birth() { # PID: when it started, since ids come again
+    born=
+    read -r born 2>/dev/null <"/proc/$1/stat" || return
+    # shellcheck disable=SC2086
+    set -- ${born##*) }
+    born=${20}
+}
+take_lock() { # a link comes with its owner in one step; that of a dead run is the sequence's to settle
+    mkdir -p /run/appsnap && rmdir $lock 2>/dev/null
+    birth $$
+    ! ln -sn "$$ $born plugin-$attempt" $lock 2>/dev/null || return 0
+    held=$(readlink $lock)
+    # shellcheck disable=SC2086
+    set -- $held
+    birth "${1:-0}"
+    [ -z "$born" ] || [ "$born" != "$2" ] || { why busy "run ${held##* } holds this guest" && return 1; }
 }
 
 vet() { # what the vendor asks of a script: owner root, mode 700
@@ -79,6 +98,10 @@ else
 fi
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # wherever the agent's links are
+if ! take_lock; then
+    tell refused 21
+    exit 21
+fi
 if ! command -v acs-plugin-manager >/dev/null; then
     why plugin.manager_missing
     tell 'done' 127
@@ -88,6 +111,8 @@ params="--RamRoleName=$role,-EnableFsFreeze=$freeze,-TimeoutInSeconds=$window,-S
 params="$params,-PreScriptPath=$pre,-PostScriptPath=$post${exclude:+,-ExcludeDiskId=$exclude},-Name=$name"
 acs-plugin-manager --exec --plugin app-snapshot-plugin --fetchTimeout 60 --timeout "$limit" --params="$params" &
 manager=$!
+# It may outlive this shell.
+case $(readlink $lock) in *" plugin-$attempt") birth "$manager" && ln -sfn "$manager $born plugin-$attempt" $lock ;; esac
 guard "$manager" </dev/null >/dev/null 2>&1 &
 guard=$!
 wait "$manager"
