@@ -1,6 +1,6 @@
 """Judges what `appsnap demo --json` printed: demo.py FILE EXIT_CODE VARIANT.
 
-VARIANT: good | mode (--script-mode 0755) | refused (the same with --minimum-level application).
+VARIANT: good | mode (--script-mode 0755) | refused (the same with --minimum-level application) | fault (--fault NAME).
 """
 
 import json
@@ -18,6 +18,20 @@ def expect(what, got, wanted):
     if got != wanted:
         wrong.append(f"{what}: {got!r}, expected {wanted!r}")
 
+
+if variant == "fault":
+    fault = told["fault"]
+    for check in fault["checks"]:
+        if not check["ok"]:
+            wrong.append(f"{fault['name']}: not so: {check['check']}: {check['evidence']}")
+    expect("exit code", code, 0)
+    expect("survived", fault["survived"], True)
+    expect("checks that were made", len(fault["checks"]) >= 8, True)
+    for line in wrong:
+        print(f"demo ({variant}): {line}")
+    levels = [unit["level"] for unit in units]
+    print(f"demo --fault {fault['name']}: exit {code}, {report['status']}, {levels}, survived: {fault['survived']}")
+    sys.exit(1 if wrong else 0)
 
 EXPECTED = {
     "good": (0, "succeeded", "application", "APPConsistent"),

@@ -195,6 +195,27 @@ fn an_ordinary_uefi_system_disk_is_no_drama() {
 }
 
 #[test]
+fn a_btrfs_is_found_by_each_of_its_devices_and_by_a_volumes_name() {
+    let tree = lvm();
+    tree.file("sys/class/block/dm-0/dm/name", "vg-lv\n");
+    tree.device("vdd", "253:48");
+    tree.file("sys/block/vdd/serial", "bp1three\n");
+    for device in ["dm-0", "vdd"] {
+        tree.file(&format!("sys/fs/btrfs/0c5e/devices/{device}"), "");
+    }
+    for source in ["/dev/mapper/vg-lv", "/dev/vdd"] {
+        tree.mounts(&[("0:40", "btrfs", source, "/pool"), ("0:41", "tmpfs", "/dev/vdd", "/tmp")]);
+        let told = tree.find("d-bp1one d-bp1two d-bp1three");
+        assert_eq!((mounts(&told), codes(&told)), (vec![("d-bp1one", "/pool")], vec![]), "{source}");
+        let told = tree.find("d-bp1three");
+        assert_eq!((mounts(&told), codes(&told)), (vec![("d-bp1three", "/pool")], vec!["fs.spans"]));
+    }
+    // Mounted, but not here: /sys shows it in every mount namespace.
+    tree.mounts(&[]);
+    assert_eq!(codes(&tree.find("d-bp1one d-bp1two d-bp1three")), ["fs.namespace", "fs.namespace"]);
+}
+
+#[test]
 fn what_stands_on_top_is_frozen_first_and_the_root_last() {
     let tree = Tree::new();
     tree.device("vda", "253:0");

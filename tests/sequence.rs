@@ -264,7 +264,7 @@ fn kill_rounds(seed: u64, rounds: u32) -> u32 {
         }
         let told = Told::read(&output).unwrap_or_else(|| panic!("{what}: {output}"));
         assert!(["done", "lost", "refused", "idle"].contains(&told.phase.as_str()), "{what}: {output}");
-        let started = rig.sh(&format!("[ -e /run/appsnap/{attempt}/pre.started ]")).1 == 0;
+        let started = rig.sh(&format!("ls /run/appsnap/{attempt}/pre.started.*")).1 == 0;
         let out = rig.sh(&format!("cat /run/post.{attempt}")).0;
         let ran = out.lines().filter(|line| !line.starts_with("cat")).count();
         assert_eq!(

@@ -3,108 +3,15 @@
 #![allow(clippy::disallowed_methods)] // tests measure real time
 
 mod common;
-#[path = "common/endpoint.rs"]
-#[allow(dead_code)] // what arrived is looked at elsewhere
-mod endpoint;
-#[path = "common/rig.rs"]
-mod rig;
+#[path = "common/victim.rs"]
+#[allow(dead_code)] // each test file uses its part
+mod victim;
 
 use std::time::{Duration, Instant};
 
-use appsnap::guest::render::Plan;
 use appsnap::guest::told::Told;
-use endpoint::{Endpoint, Manners};
-use rig::{DISKS, Rig};
-
-const TOOLS: [&str; 9] =
-    ["root", "mkfs.xfs", "mkfs.ext4", "losetup", "unshare", "fsfreeze", "curl", "openssl", "busybox"];
-const SOON: Manners = Manners { visible_after: Duration::from_millis(300), hang: false };
-
-/// What the lines of an attack may use: `disk NAME SERIAL` is a new loop device (in L) as a disk of the guest,
-/// `wrap TOOL LINE` runs a line before the tool wherever the sequence uses it, `until FILE` waits for a file.
-const LIBRARY: &str = r#"
-A=/run/appsnap/a1
-disk() {
-  truncate -s 64M /run/w/$1.img; L=$(losetup -f --show /run/w/$1.img); l=${L##*/}
-  exec 8<$L; losetup -d $L; sleep 100 <&8 & exec 8<&-
-  mkdir /sys/block/$1; echo $2 >/sys/block/$1/serial; ln -s /sys/class/block/$l/dev /sys/class/block/$l/stat /sys/block/$1
-}
-wrap() {
-  [ -e /usr/local/sbin/.mine ] || { mount -t tmpfs none /usr/local/sbin; : >/usr/local/sbin/.mine; }
-  printf '#!/bin/sh\n%s\nexec %s "$@"\n' "$2" "$(PATH=/usr/sbin:/usr/bin:/sbin:/bin command -v $1)" >/usr/local/sbin/$1
-  chmod 755 /usr/local/sbin/$1
-}
-until_() { n=0; while [ ! -e "$1" ] && [ $((n += 1)) -lt 1000 ]; do sleep 0.01; done; }
-"#;
-
-struct Guest {
-    rig: Rig,
-    endpoint: Endpoint,
-}
-
-impl Guest {
-    fn new(manners: Manners) -> Option<Guest> {
-        common::need(&TOOLS).then(|| {
-            let mut rig = Rig::start();
-            rig.scripts("", "");
-            rig.write("/run/lib.sh", LIBRARY, "600");
-            rig.sh(&format!("ln -s {} /run/w", rig.dir.display()));
-            Guest { rig, endpoint: Endpoint::start(manners, &DISKS) }
-        })
-    }
-
-    /// Lines of shell with the library at hand.
-    fn sh(&mut self, lines: &str) -> String {
-        self.rig.sh(&format!(". /run/lib.sh; {lines}")).0
-    }
-
-    /// Both commands, as the agent runs them, with `during` beside the second (`$p` is its process group).
-    fn run(&mut self, edit: impl Fn(&mut Plan), during: &str) -> (Told, String) {
-        let mut plan = self.rig.plan("a1");
-        edit(&mut plan);
-        self.rig.load(&plan, self.endpoint.port, &self.endpoint.ca_pem);
-        let found = self.sh("sh /run/w/find");
-        let told = Told::read(&found).unwrap_or_else(|| panic!("no report of find in: {found}"));
-        if told.phase == "refused" {
-            return (told, found);
-        }
-        let out = self.sh(&format!(
-            "setsid sh /run/w/go >/run/w/out & p=$!; (:; {during}) >/dev/null 2>&1; wait $p; cat /run/w/out"
-        ));
-        let line = out.lines().last().unwrap_or_default();
-        assert!(line.len() < 4096, "{} bytes: {out}", line.len());
-        (Told::read(&out).unwrap_or_default(), out)
-    }
-
-    fn settle(&mut self) -> Told {
-        for _ in 0..60 {
-            let out = self.sh("sh /run/w/settle");
-            let told = Told::read(&out).unwrap_or_else(|| panic!("no report of settle in: {out}"));
-            if told.phase != "running" {
-                return told;
-            }
-            self.sh("sleep 0.1");
-        }
-        panic!("still running");
-    }
-
-    /// Nothing is frozen, no process is left, and the postscript ran this often.
-    fn clean(&mut self, postscripts: usize, what: &str) {
-        assert_eq!(self.rig.left_frozen(), "", "{what}");
-        let ran = self.sh("cat /run/post.a1 2>/dev/null").lines().count();
-        assert_eq!(ran, postscripts, "{what}: how often the postscript ran");
-        let left = self.rig.processes();
-        assert!(!left.contains("appsnap") && !left.contains("curl"), "{what}: {left}");
-    }
-}
-
-fn codes(told: &Told) -> Vec<&str> {
-    told.reasons.iter().map(|(code, _)| code.as_str()).collect()
-}
-
-fn whole(told: &Told, file_systems: u32) -> bool {
-    told.freeze.is_some_and(|f| (f.frozen, f.thawed, f.wanted) == (file_systems, file_systems, file_systems))
-}
+use victim::endpoint::Manners;
+use victim::{Guest, SOON, codes, whole};
 
 #[test]
 fn busybox_applets_do_as_well() {
@@ -164,7 +71,7 @@ fn when_watchdog_and_sequence_both_die_the_settle_command_thaws() {
 #[test]
 fn a_curl_that_is_killed_parked_costs_a_connection_and_no_window() {
     let Some(mut guest) = Guest::new(SOON) else { return };
-    guest.sh("wrap fsfreeze 'mkdir /run/t1 2>/dev/null && kill -9 $(cat /run/appsnap/a1/conn.pid)'");
+    guest.sh("wrap fsfreeze 'mkdir /run/t1 2>/dev/null && read -r c _ </run/appsnap/a1/conn && kill -9 $c'");
     let (told, out) = guest.run(|_| {}, "");
     assert!(codes(&told).is_empty() && told.group.is_some() && told.visible, "{out}");
     guest.clean(1, "curl killed");

@@ -1,15 +1,23 @@
 //! `appsnap demo`: one timer tick from `events/` through the function's binary against a fresh local cloud, shown whole,
-//! then disks made from the group set beside equally atomic copies taken without a freeze.
+//! then disks made from the group set beside equally atomic copies taken without a freeze. With `--fault NAME` something
+//! goes wrong meanwhile.
+
+mod check;
+mod diary;
+mod faulty;
+mod story;
+mod strike;
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Failure, bootstrap, client, install, out, progress, report_in, show};
+use super::{Failure, bootstrap, client, fault, install, out, progress, report_in, show};
 use crate::acs::{Client, Credentials};
 use crate::api::ecs::{self, CreateDisk};
 use crate::clock::Clock;
 use crate::local::cloud::{DISKS, INSTANCE, LocalCloud, OPERATOR, REGION};
+use crate::local::fc::Outcome;
 use crate::local::inspect;
 use crate::local::world;
 use crate::local::writer;
@@ -38,8 +46,9 @@ pub(super) struct Args {
     /// Keep the freeze as short as rcu_expedited allows.
     #[arg(long)]
     fast_freeze: bool,
-    /// A famous failure to survive.
-    #[arg(long, value_name = "NAME")]
+    /// A famous failure of others to survive; `list` tells which there are. Exit code 0: it was survived as promised
+    /// (nothing is frozen, the label is not overstated, the postscript ran), 1: it was not.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["script_mode", "minimum_level"])]
     fault: Option<String>,
     /// A database to protect.
     #[arg(long, value_name = "NAME")]
@@ -63,46 +72,64 @@ pub(super) struct Received {
     pub(super) text: String,
 }
 
+/// What a run came to, in both forms.
+struct Shown {
+    json: Value,
+    text: String,
+    code: u8,
+}
+
 pub(super) async fn run(args: Args) -> Result<u8, Failure> {
     let later = [
         ("--fast-freeze", args.fast_freeze),
-        ("--fault", args.fault.is_some()),
         ("--database", args.database.is_some()),
         ("--html", args.html.is_some()),
     ];
     if let Some((flag, _)) = later.iter().find(|(_, given)| *given) {
         return Err(Failure::usage(format!("{flag} is not supported yet")));
     }
+    let fault = match args.fault.as_deref() {
+        Some("list") if args.json => return out(&format!("{:#}\n", fault::list())).map(|()| 0),
+        Some("list") => return out(&fault::table()).map(|()| 0),
+        Some(name) => Some(fault::find(name)?),
+        None => None,
+    };
     install::ensure(!args.no_install).await?;
     let function = bootstrap::find(args.json).await?;
     let clock = Clock::system();
     let seed = args.seed.unwrap_or_else(|| (clock.jitter() * 1e9) as u64);
-    let settings = world::Settings { seed, ..world::Settings::default() };
+    let settings = match fault {
+        Some(fault) => strike::settings(fault.kind, seed),
+        None => world::Settings { seed, ..world::Settings::default() },
+    };
     progress(args.json, "starting the local cloud: API over HTTPS, one guest with three disks ...");
     let cloud = LocalCloud::start(&clock, settings, &function, 0).await?;
+    let work = async {
+        match fault {
+            Some(fault) => faulty::run(&args, &clock, &cloud, fault, seed).await,
+            None => tick(&args, &clock, &cloud, seed).await,
+        }
+    };
     let shown = tokio::select! {
-        shown = tick(&args, &clock, &cloud) => shown,
+        shown = work => shown,
         _ = tokio::signal::ctrl_c() => Err(Failure { message: "interrupted; everything is taken away".into(), code: 130 }),
     };
     let closed = cloud.close().await;
-    let (demo, report, received) = shown?;
+    let shown = shown?;
     closed?;
-    if args.json {
-        out(&format!("{demo:#}\n"))?;
-    } else {
-        out(&show::demo(&demo, &report, received.as_ref(), seed))?;
-    }
-    Ok(report.exit_code())
+    out(&if args.json { format!("{:#}\n", shown.json) } else { shown.text })?;
+    Ok(shown.code)
 }
 
-/// The request inside the tick, with what the command line changes.
-fn event(args: &Args, clock: &Clock) -> Result<Value, Failure> {
+/// The request inside the tick, with what the command line changes and with `linux`.
+fn event(args: &Args, clock: &Clock, linux: Value) -> Result<Value, Failure> {
     let read = |text: &str| {
         serde_json::from_str::<Value>(text)
             .map_err(|error| Failure::new(format!("events/timer.json: {error}")))
     };
     let mut event = read(TICK)?;
     let mut request = read(event["payload"].as_str().unwrap_or_default())?;
+    request["linux"] = linux;
     if let Some(level) = &args.minimum_level {
         request["minimumLevel"] = json!(level);
     }
@@ -111,12 +138,22 @@ fn event(args: &Args, clock: &Clock) -> Result<Value, Failure> {
     Ok(event)
 }
 
-async fn tick(
-    args: &Args,
-    clock: &Clock,
-    cloud: &LocalCloud,
-) -> Result<(Value, Report, Option<Received>), Failure> {
+async fn tick(args: &Args, clock: &Clock, cloud: &LocalCloud, seed: u64) -> Result<Shown, Failure> {
     cloud.write_scripts(&args.script_mode).await?;
+    let before = at_work(args, clock, cloud).await?;
+    progress(args.json, "the timer ticks: bootstrap gets the event ...");
+    let event = event(args, clock, json!({}))?;
+    let (body, report) = read(&cloud.function.invoke(event.to_string().into_bytes()).await)?;
+    progress(args.json, "disks are made from the group and looked at ...");
+    let disks = copies(clock, cloud, &operator(clock, cloud)?, &report, &before).await?;
+    let (webhook, received) = received(cloud);
+    let json = json!({ "report": body, "disks": disks, "webhook": webhook });
+    let text = show::demo(&json, &report, received.as_ref(), seed);
+    Ok(Shown { json, text, code: report.exit_code() })
+}
+
+/// Writers at work on the data disks, and a copy of each without a freeze; what each writer had been told to be safe.
+async fn at_work(args: &Args, clock: &Clock, cloud: &LocalCloud) -> Result<Vec<u64>, Failure> {
     let data = &DISKS[1..];
     for (_, _, mount, _) in data {
         writer::start(&cloud.guest, mount).await?;
@@ -130,22 +167,34 @@ async fn tick(
         cloud.store.take_snapshot(id, &format!("s-plain-{id}"))?;
         before.push(writer::acknowledged(&cloud.guest, mount).await?);
     }
-    progress(args.json, "the timer ticks: bootstrap gets the event ...");
-    let outcome = cloud.function.invoke(event(args, clock)?.to_string().into_bytes()).await;
+    Ok(before)
+}
+
+/// The report in the function's answer.
+fn read(outcome: &Outcome) -> Result<(Value, Report), Failure> {
     let answer: Value = serde_json::from_slice(&outcome.body).unwrap_or_default();
     let body = report_in(&answer);
-    let report: Report = serde_json::from_value(body.clone()).map_err(|_| {
+    let report = serde_json::from_value(body.clone()).map_err(|_| {
         Failure::new(format!(
             "the function gave no report: {}\n{}",
             String::from_utf8_lossy(&outcome.body),
             outcome.log.join("\n")
         ))
     })?;
-    progress(args.json, "disks are made from the group and looked at ...");
-    let client = operator(clock, cloud)?;
+    Ok((body.clone(), report))
+}
+
+/// Disks made from the group, beside the copies without a freeze.
+async fn copies(
+    clock: &Clock,
+    cloud: &LocalCloud,
+    client: &Client,
+    report: &Report,
+    before: &[u64],
+) -> Result<Vec<Value>, Failure> {
     let mut disks = Vec::new();
-    for ((id, filesystem, ..), before) in data.iter().zip(before) {
-        let Some(restored) = restore(clock, &client, &report, id).await? else { continue };
+    for ((id, filesystem, ..), before) in DISKS[1..].iter().zip(before) {
+        let Some(restored) = restore(clock, client, report, id).await? else { continue };
         let copy = inspect::judge(&cloud.store.disk(&restored), *filesystem).await?;
         let plain = inspect::judge(&cloud.store.snapshot(&format!("s-plain-{id}")), *filesystem).await?;
         let mounted = inspect::mount(&cloud.store, &cloud.store.disk(&restored), *filesystem, true).await?;
@@ -157,7 +206,7 @@ async fn tick(
         mounted.unmount().await?;
         disks.push(json!({
             "diskId": id,
-            "tags": tags(&client, &report, id).await?,
+            "tags": tags(client, report, id).await?,
             "filesystem": filesystem.name(),
             "snapshotCopy": { "clean": copy.clean, "evidence": copy.evidence },
             "plainCopy": { "clean": plain.clean, "evidence": plain.evidence },
@@ -165,6 +214,11 @@ async fn tick(
             "keptInSnapshot": kept,
         }));
     }
+    Ok(disks)
+}
+
+/// The last webhook message: its body, and how it came.
+fn received(cloud: &LocalCloud) -> (Option<Value>, Option<Received>) {
     let delivery = cloud.sink.deliveries().into_iter().next_back();
     let webhook = delivery.as_ref().map(|d| serde_json::from_slice::<Value>(&d.body).unwrap_or_default());
     let received = delivery.map(|d| Received {
@@ -172,7 +226,7 @@ async fn tick(
         fault: d.fault,
         text: String::from_utf8_lossy(&d.body).into_owned(),
     });
-    Ok((json!({ "report": body, "disks": disks, "webhook": webhook }), report, received))
+    (webhook, received)
 }
 
 /// A disk made from the group's snapshot of `disk`, by the API; `None` where there is no such snapshot.

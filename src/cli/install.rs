@@ -81,7 +81,7 @@ fn room() -> Result<(), Failure> {
 
 fn lacking() -> Vec<&'static str> {
     let mut wanted: Vec<&'static str> = store::TOOLS.to_vec();
-    wanted.extend(["curl", "setpriv", "fsfreeze", "setsid", "gzip", "base64"]);
+    wanted.extend(["curl", "setpriv", "fsfreeze", "flock", "setsid", "gzip", "base64"]);
     wanted.sort_unstable();
     wanted.dedup();
     host::missing(&wanted)

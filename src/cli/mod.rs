@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod demo;
+mod fault;
 mod install;
 mod invoke;
 mod local;

@@ -57,10 +57,12 @@ connect_curl() { # warm | again: [the warm-up,] then the create behind its gate,
     Sd=$keep Nd=$kept
   } >"$D/curl.conf"
   rm -f "$D/out" && mkfifo "$D/out"
-  curl -q -K "$D/curl.conf" >"$D/out" 2>>"$D/curl.err" 3>&- 4>&- 5<&- 9>&- &
-  CONN=$! && echo $CONN >"$D/conn.pid"
-  exec 5<"$D/out"
+  talk out
+  (exec >&6 6>&- 2>>"$D/curl.err"; shut; keep "$D/conn"; exec curl -q -K "$D/curl.conf") &
+  CONN=$!
+  exec 6>&-
 }
+talk() { exec 6<>"$D/$1" 5<"$D/$1"; } # 6 for who answers: an open that waits is broken by a child's death, and ends a shell
 answer() { # the next answer of curl: CODE, BODY, TOOK (seconds)
   BODY='' CODE=000 TOOK=0
   while read -r l <&5; do
@@ -78,10 +80,12 @@ connect_openssl() {
   done
   [ "$h" = "$p" ] && p=443
   mkfifo "$D/in.$K" "$D/out.$K"
-  openssl s_client -quiet -verify_return_error -verify_hostname "$h" -CAfile "${ca:-/dev/null}" -servername "$h" \
-    -connect "$h:$p" <"$D/in.$K" >"$D/out.$K" 2>>"$D/curl.err" 3>&- 4>&- 5<&- 9>&- &
-  CONN=$! && echo $CONN >"$D/conn.pid"
-  exec 4>"$D/in.$K" 5<"$D/out.$K"
+  exec 4<>"$D/in.$K"
+  talk "out.$K"
+  (exec <&4 >&6 6>&- 2>>"$D/curl.err"; shut; keep "$D/conn"; exec openssl s_client -quiet -verify_return_error \
+    -verify_hostname "$h" -CAfile "${ca:-/dev/null}" -servername "$h" -connect "$h:$p") &
+  CONN=$!
+  exec 6>&-
 }
 send_openssl() { # c | d
   next_signed "$1"
@@ -105,10 +109,10 @@ connect() { # the warm-up proves route, TLS, signature, age, and that the group 
   Qc=$(echo "$DISKS" | awk -v q="$Qc" '{ for (i = 1; i <= NF; i++) sub("DiskId[.]" i "=@", "DiskId." i "=" $i, q); print q }')
   if [ "$VIA" = curl ]; then connect_curl warm && answer; else
     connect_openssl
-    setsid sh -c 'sleep 10; kill -s KILL "$0"' $CONN </dev/null >/dev/null 2>&1 3>&- 4>&- 5<&- 9>&- & # it knows no limit
-    timer=$!
+    (shut; keep "$D/ssl.timer"; n=0; while [ $((n += 1)) -le 10 ] && [ ! -e "$D/end" ]; do sleep 1; done && kill -KILL $CONN) &
+    timer=$! # it knows no limit
     send_openssl d
-    group KILL $timer
+    kill -KILL $timer 2>/dev/null
     mv "$D/head.1" "$D/warm.head"
     # shellcheck disable=SC2086
     set -- $Sd && LOOKS=$#
@@ -120,7 +124,9 @@ connect() { # the warm-up proves route, TLS, signature, age, and that the group 
 fire_request() { # c | d: lets the parked request go and reads its answer
   CODE=000 BODY=''
   born "$CONN" || return 1 # at the gate of a dead curl one would wait for the watchdog
-  if [ "$VIA" = curl ]; then : >"$D/gate" && answer; else send_openssl "$1"; fi
+  if [ "$VIA" = openssl ]; then send_openssl "$1" && return 0 || return 1; fi
+  until true >"$D/gate"; do born "$CONN" || return 1; done # as in `talk`
+  answer
 }
 field() { # NAME: F is its string value in BODY
   F=''
@@ -148,16 +154,20 @@ create() { # again only what can still succeed in the time left: same ClientToke
 }
 visible() { # until every disk shows in the group, at most VISTIME
   POLLS=0
-  for pause in .03 .03 .04 .05 .05 .05 .05 .05 .1 .1 .1 .1 .1 .2 .2 .3 .3 .4 .5 .5 .5 .5 .5; do
+  late=$((VISTIME / 5 + 1)).1 # the last few looks share what is left
+  # densest where the vendor's own plugin saw its group, 0.4 s after the answer
+  for pause in .05 .05 .05 .05 .05 .05 .02 .02 .02 .02 .02 .02 .02 .02 .02 .02 .02 .1 .1 $late $late $late $late; do
     [ "$POLLS" -lt "$LOOKS" ] && [ ! -e "$D/fired" ] || return 1
     [ "$VIA" = curl ] || connect_openssl
     fire_request d || return 1
     POLLS=$((POLLS + 1)) SHOWN=1
-    for id in $DISKS; do case $BODY in *"\"$id\""*) ;; *) SHOWN='' ;; esac; done
+    for id in $DISKS; do # a tag may name a disk too
+      case $BODY in *"\"SourceDiskId\":\"$id\""* | *"\"SourceDiskId\": \"$id\""*) ;; *) SHOWN='' ;; esac
+    done
     [ "$SHOWN" ] && return 0
     tick
     [ $((NOW - START)) -lt $((VISTIME * 1000000)) ] || return 1
-    sleep $pause 3>&- 9>&-
+    sleep "$pause" 3>&- 9>&-
   done
   return 1
 }

@@ -29,7 +29,8 @@ unescape() { printf "$(printf %s "$1" | sed 's/%/%%/g')"; } # mountinfo writes a
 reach() { # MAJ:MIN MOUNTPOINT: goes there, if it is that file system that is seen there
   cd "$(unescape "$2")" || return 1
   m=${1%:*} k=${1#*:}
-  [ "$m" = 0 ] || [ "$(stat -c %d .)" = $(((k & 255) | (m << 8) | ((k & ~255) << 12))) ]
+  case $m$(stat -f -c %T .) in 0btrfs) return ;; esac # each subvolume has a device number of its own
+  [ "$(stat -c %d .)" = $(((k & 255) | (m << 8) | ((k & ~255) << 12))) ]
 }
 
 find_disks() {
@@ -76,17 +77,32 @@ loop_on() { # NAME FILE: is the file on one of ours?
     case $on in "$DEV "* | *" ${e%%:*}") add "$1" $((${lv%%:*} + 1)) "${lv#*:}" && return ;; esac
   done
 }
+pool_of() { # NAME: POOL is every source that a mounted btrfs of this device can have, each between spaces
+  POOL=''
+  for l in "$R"/sys/fs/btrfs/*/devices/"$1"; do
+    exists "$l" || continue
+    for k in "${l%/*}"/*; do
+      k=${k##*/}
+      POOL="$POOL /dev/$k "
+      read -r m 2>/dev/null <"$R/sys/class/block/$k/dm/name" && POOL="$POOL /dev/mapper/$m "
+      in_set "$k" || why fs.spans "$1 also stands on $k, which is not in the group"
+    done
+  done
+}
 find_mounts() { # $D/fs: "LEVEL MAJ:MIN TYPE DEVICE DISK MOUNTPOINT", top of the stack and deepest path first, / last
   : >"$D/fs.raw"
-  QUIET=''
+  QUIET='' CALM=''
   for e in $SET; do
-    b=${e%%:*} lv=${e#*:} got='' hidden=''
+    b=${e%%:*} lv=${e#*:} got='' hidden='' seen=''
     dev_of "$b" || continue
+    pool_of "$b"
     while read -r dev type src at; do
-      case "$dev $src" in "$DEV "* | 0:*" /dev/$b") ;; *) continue ;; esac # btrfs has no device of its own
+      case "$dev $POOL" in "$DEV "* | 0:*" $src "*) ;; *) continue ;; esac # btrfs has no device number in common
+      seen=1
       case $type in
-      vfat | msdos | exfat | iso9660) continue ;; # cannot be frozen: has to be quiet
-      gfs | gfs2 | ocfs2) stop fs.shared "$type on $at is a shared file system: its disk cannot be in the group" ;;
+      ext[234] | xfs | btrfs | f2fs | jfs) ;;
+      gfs | gfs2 | ocfs2) stop fs.shared "$type on $at is a shared file system" ;;
+      *) CALM="$CALM $at" && continue ;; # no freeze in it (vfat, squashfs, FUSE): has to be quiet
       esac
       [ "$got" ] && continue                           # once per superblock
       [ "$R" ] || (reach "$dev" "$at") || { hidden=1 && continue; } # a bind mount of a file, or another mount lies over it
@@ -94,9 +110,9 @@ find_mounts() { # $D/fs: "LEVEL MAJ:MIN TYPE DEVICE DISK MOUNTPOINT", top of the
       grep -q "^[0-9]* $dev " "$D/fs.raw" || # dash's echo would undo the escapes
         printf '%s\n' "${lv%%:*} $dev $type $b ${lv#*:} $at" >>"$D/fs.raw"
     done <"$D/mounts"
-    [ "$hidden$got" != 1 ] || [ "$got" ] || why fs.hidden "$b is mounted, but out of reach: another mount lies over it"
+    [ "$got" ] || [ ! "$hidden" ] || why fs.hidden "$b is out of reach: another mount lies over it"
     case "$LEAF$got" in *" $b "* | *1) ;; *) QUIET="$QUIET $b" ;; esac
-    [ "$got" ] || ! grep -qs "^[0-9]* [0-9]* $DEV " "$R"/proc/[0-9]*/mountinfo || grep -q "^$DEV " "$D/mounts" ||
+    [ "$seen" ] || { [ ! "$POOL" ] && ! grep -qs "^[0-9]* [0-9]* $DEV " "$R"/proc/[0-9]*/mountinfo; } ||
       why fs.namespace "$b is mounted in another mount namespace (a container?)"
   done
   awk '{ print length($6), $0 }' "$D/fs.raw" | sort -k2,2nr -k1,1nr | cut -d' ' -f2- >"$D/fs" || stop state.space "the mounts do not fit on /run"
@@ -109,31 +125,25 @@ find_mounts() { # $D/fs: "LEVEL MAJ:MIN TYPE DEVICE DISK MOUNTPOINT", top of the
     case $type in nfs* | cifs | smb3 | ceph | glusterfs | fuse.* | 9p | lustre) note fs.network "$type on $at is not in the snapshot" ;; esac
   done <"$D/mounts"
 }
-changed() { # has one of our mounts come, gone or moved since?
-  mounts | sort >"$D/mounts.now"
-  sort "$D/mounts" | awk 'FILENAME == ARGV[1] { ours[$2]; next } { k = FILENAME == "-" } $1 in ours { if (k) was = was $0; else is = is $0 }
-    END { exit was == is }' "$D/fs" - "$D/mounts.now"
-}
-writes() { # W: sectors written so far to the devices that cannot be frozen (field 7 of stat)
-  W=''
-  for b in $QUIET; do sys_of "$b" && read -r _ _ _ _ _ _ w _ 2>/dev/null <"$S/stat" && W="$W $b=$w"; done
-}
-
 # The user's prescript and postscript are looked at here too.
 vet() { # PHASE PATH: WRONG is empty, or a code and a sentence
   put "$1.path" "$2"
   WRONG=''
-  if [ -L "$2" ]; then WRONG="symlink $2 is a symbolic link"
-  elif [ ! -e "$2" ]; then WRONG="missing $2 does not exist"
+  if ! exists "$2"; then WRONG="missing $2 does not exist"
+  elif [ "$(readlink -f "$2")" != "$2" ]; then WRONG="symlink $2 leads over a symbolic link"
   elif [ ! -f "$2" ]; then WRONG="type $2 is not a regular file"
   else
     put "$1.sha256" "$(sha256sum "$2" | cut -c1-64)"
-    owner=$(stat -c %u "$2") mode=$(stat -c %a "$2") dir=${2%/*}
-    up=$(stat -c %a "${dir:-/}")
-    if [ "$owner" != 0 ]; then WRONG="owner $2 belongs to uid $owner, not to root"
-    elif [ "$mode" != 700 ]; then WRONG="mode $2 has mode 0$mode, not 0700"
-    elif [ "$(stat -c %u "${dir:-/}")" != 0 ] || { [ $((0$up & 022)) != 0 ] && [ $((0$up & 01000)) = 0 ]; }; then
-      WRONG="parent ${dir:-/} can be written by others than root"
+    dir=$2
+    while [ "$dir" ]; do # whoever can rename a directory above can put another script there
+      dir=${dir%/*}
+      case $(stat -c '%u %a' "${dir:-/}") in 0\ *[0145][0145] | 0\ [1357]???) ;; *) WRONG="parent others can write to ${dir:-/}" ;; esac
+    done
+    # shellcheck disable=SC2046
+    set -- "$2" $(stat -c '%u %a %h' "$2")
+    if [ "$2" != 0 ]; then WRONG="owner $1 belongs to uid $2, not to root"
+    elif [ "$3" != 700 ]; then WRONG="mode $1 has mode 0$3, not 0700"
+    elif [ "$4" != 1 ]; then WRONG="links $1 has $4 names"
     fi
   fi
 }

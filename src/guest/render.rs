@@ -11,6 +11,7 @@ use crate::report::Level;
 pub const LIMIT: usize = 12_000;
 
 const FIND: &str = include_str!("find.sh");
+const COMMON: &str = include_str!("common.sh");
 const SCRIPTS: &str = include_str!("scripts.sh");
 const WATCHDOG: &str = include_str!("watchdog.sh");
 const CLOUD: &str = include_str!("cloud.sh");
@@ -120,16 +121,16 @@ pub fn sequence_sha256() -> String {
 
 /// The sequence with its comments, for people.
 pub fn commented_sequence() -> String {
-    [FIND, SCRIPTS, WATCHDOG, CLOUD, SEQUENCE].concat()
+    [FIND, SCRIPTS, WATCHDOG, COMMON, CLOUD, SEQUENCE].concat()
 }
 
 fn base() -> String {
-    [FIND, SEQUENCE].map(strip).concat()
+    [FIND, SCRIPTS, WATCHDOG, COMMON].map(strip).concat()
 }
 
 /// What only the second command needs, and therefore brings.
 fn rest() -> String {
-    [SCRIPTS, WATCHDOG, CLOUD].map(strip).concat()
+    [CLOUD, SEQUENCE].map(strip).concat()
 }
 
 /// Drops comments, indentation and empty lines. A comment ends a line as ` # …` without a quote, `$` or `}` in it.
@@ -155,7 +156,7 @@ pub fn find(plan: &Plan) -> Result<Vec<u8>, RenderError> {
         "[ ! -e $d/once ] || e 'busy this attempt has been run here already'\n\
          mkdir -p /run/appsnap && find /run/appsnap -mindepth 1 -maxdepth 1 -mtime +2 ! -name lock -exec rm -rf {{}} + 2>/dev/null\n\
          rm -rf $d; mkdir -p $d || e 'state.space /run/appsnap cannot be written'\n\
-         u '{}' >$d/sequence.sh && u '{}' >$d/data || e 'state.space /run has no room, or gzip and base64 are missing'\n\
+         u '{}' >$d/sequence.sh && u '{}' >$d/data || e 'state.space /run has no room'\n\
          exec sh $d/sequence.sh find $d\n",
         pack(&base()),
         pack(&plan_data(plan)?)
@@ -194,6 +195,7 @@ fn command(name: &'static str, attempt: &str, body: &str) -> Result<Vec<u8>, Ren
          u() {{ printf %s \"$1\" | base64 -d | gzip -dc; }}\n\
          e() {{ printf '{{\"appsnap\":\"1\",\"run\":\"{attempt}\",\"phase\":\"refused\",\"reason\":[\"%s\"]}}\\n' \"$1\"; exit 20; }}\n\
          case $0 in /usr/local/share/aliyun-assist/work/script/*) [ -f \"$0\" ] && [ ! -L \"$0\" ] && [ \"$(stat -c %u \"$0\")\" = 0 ] && rm -f \"$0\" ;; esac\n\
+         for t in stat awk base64 gzip; do command -v $t >/dev/null || e \"tool.missing $t is not installed\"; done\n\
          [ \"$(stat -f -c %T /run)\" = tmpfs ] || e 'state.not_tmpfs /run is not on tmpfs: a frozen disk could not be written to'\n\
          {body}"
     );
@@ -219,7 +221,7 @@ fn plan_data(plan: &Plan) -> Result<String, RenderError> {
     data.set("THAWON", if plan.thaw_on == ThawOn::Visible { "visible" } else { "accepted" })?;
     data.set("VISTIME", &plan.visible.to_string())?;
     // The watchdog's own limit for a sequence that is stuck outside of the window.
-    data.set("TOTAL", &(scripts + plan.window + 120).to_string())?;
+    data.set("TOTAL", &(2 * scripts + plan.window + 120).to_string())?;
     data.set("CA", plan.ca_bundle.as_deref().unwrap_or_default())?;
     data.set("FAST", if plan.fast_freeze { "1" } else { "" })?;
     data.set("SYSRQ", if plan.last_resort_sysrq { "1" } else { "" })?;

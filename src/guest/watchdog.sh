@@ -1,18 +1,24 @@
 # Part of the guest sequence: the watchdog. Up before anything is frozen, in a session of its own, it outlives the
 # agent and the sequence. A lifeline FIFO is written only by the sequence and its freezers: end of file means that no
-# freeze can be in flight any more.
+# freeze can be in flight any more. One that takes a dead one's place finds on tmpfs how things stand.
 
 watch() {
   trap '' HUP INT TERM PIPE QUIT
-  exec 8<"$D/life" 7<>"$D/ev" # returns when the sequence has opened its end
+  old=''
+  for f in "$D"/held.* "$D"/late.*; do lives "$f" && old=$PGRP; done # the group of the one before
+  keep "$D/watch"
+  (: >"$D/life") & # if nobody has the lifeline any more, the next line does not wait
+  exec 8<"$D/life" 7<>"$D/ev"
   (exec 7>"$D/ev" && while read -r m <&8; do echo "$m" >&7; done && : || : && echo EOF >&7) &
   exec 8<&-
   n=0
-  while read -r _; do
+  [ -e "$D/up" ] || while read -r _; do # holders that live serve whoever fires
     n=$((n + 1))
-    sh "$D/sequence.sh" hold "$D" $n 7>&- &
+    (exec 7>&- && hold $n) &
   done <"$D/fs"
   ARMED='' DONE='' FIRED=''
+  [ -e "$D/armed" ] && ARMED=1
+  [ -e "$D/over" ] && DONE=1
   later "$TOTAL" OVERDUE
   true >"$D/up"
   while read -r m <&7; do
@@ -20,25 +26,43 @@ watch() {
     ARM)
       ARMED=1
       later "$WINDOW" LATE
+      later "$WINDOW" LATE 2 # one clock may die
       true >"$D/armed"
       ;;
     DONE) DONE=1 && true >"$D/over" ;;
     LATE) [ "$DONE" ] || { fire && later 2 STUCK; } ;;
-    STUCK) [ "$DONE" ] || { OUTCOME=crash && postscript; } ;; # the sequence is stopped, or caught in a freeze
-    OVERDUE) fire && OUTCOME=crash && postscript ;;
+    STUCK) [ "$DONE" ] || overdue ;; # the sequence is stopped, or caught in a freeze
+    OVERDUE) # past all its limits: the sequence is stopped or caught. Its end is told by EOF
+      [ "$DONE" ] || fire
+      lives "$D/main" && kill -KILL "$P"
+      ;;
     EOF)
       [ "$ARMED" ] && [ ! "$DONE" ] && fire
       true >"$D/eof"
-      [ "$FIRED" ] && while holding; do sleep 0.05; done
-      [ -e "$D/end" ] || { OUTCOME=crash && postscript && finish lost; }
-      group KILL $$ # timers and idle holders are in this group
+      [ "$FIRED" ] && exec 5<>"$D/last"
+      n=0
+      [ "$FIRED" ] && while holding && [ $((n += 1)) -le 100 ]; do sleep 0.05; done
+      [ -e "$D/end" ] || {
+        [ "$FIRED" ] && holding && why thaw.failed "a file system could not be thawed yet"
+        overdue
+        finish lost
+      }
+      # Timers and idle holders go; a holder whose thaw hangs stays until it is through.
+      [ "$FIRED" ] && [ -e "$D/eof" ] && holding && exit
+      [ "$old" ] && group KILL "$old"
+      group KILL $$
       ;;
     esac
   done
 }
-later() { (sleep "$1" && echo "$2" >"$D/ev") 7>&- & }
+overdue() { # the postscript, which says what was reached for sure
+  OUTCOME=none
+  grep -q '^group ' "$D/state" && OUTCOME=crash
+  postscript
+}
+later() { (exec 7>&- && keep "$D/late.$2${3:-}"; sleep "$1"; echo "$2" >"$D/ev") & } # killed in its sleep it fires early: the safe side
 holding() { # is a holder still at work?
-  for h in "$D"/held.*; do read -r p b 2>/dev/null <"$h" && alive "$p" "$b" && return 0; done
+  for h in "$D"/held.*; do lives "$h" && return 0; done
   return 1
 }
 fire() { # `true`, since a special builtin such as `:` ends the shell when its redirection fails (no inode left)
@@ -46,23 +70,45 @@ fire() { # `true`, since a special builtin such as `:` ends the shell when its r
   FIRED=1
   true >"$D/fired" # said before it is done: nobody may believe in the freeze from here on
   exec 4<>"$D/go" # lets every holder go, and keeps the gate open for a late one
-  read -r p 2>/dev/null <"$D/conn.pid" && kill -KILL "$p" 2>/dev/null
-  (: <"$D/gate") 4>&- 7>&- 2>/dev/null & # whoever waits at the gate waits no longer
+  lives "$D/conn" && kill -KILL "$P" 2>/dev/null
+  (exec 4>&- 7>&- && : <"$D/gate") 2>/dev/null & # whoever waits at the gate waits no longer
+  n=0
+  while read -r _; do
+    n=$((n + 1))
+    lives "$D/held.$n" || (exec 7>&- && hold $n) & # was killed
+  done <"$D/fs"
+  calm
 }
-hold() { # I: a working directory keeps the file system in reach, even after a lazy unmount
-  trap '' HUP INT TERM PIPE QUIT
+at_mount() { # I: goes to where that file system is seen
   line=$(sed -n "${1}p" "$D/fs")
   at=${line#* * * * * } line=${line#* }
-  reach "${line%% *}" "$at" || exit 1
-  born $$ && echo "$$ $BORN" >"$D/new.$1" && mv "$D/new.$1" "$D/held.$1"
-  : <"$D/go" # sleeps here until the watchdog fires
+  reach "${line%% *}" "$at"
 }
-thaw_until_over() { # I: never in turn, since this one may hang behind a freeze in flight
-  while :; do
+hold() { # I: a working directory keeps the file system in reach, even after a lazy unmount
+  until at_mount "$1"; do fired && sleep 0.2 || exit 1; done
+  for g in go last; do (true <"$D/$g" && mine "$1" && exec fsfreeze --unfreeze .) & done # for when no fork is to be had
+  keep "$D/new.$1" && mv "$D/new.$1" "$D/held.$1"
+  until true <"$D/go"; do :; done # sleeps here until the watchdog fires
+  while :; do # never in turn, since this one may hang behind a freeze in flight
     over='' && [ -e "$D/eof" ] && over=1
-    [ -e "$D/armed" ] || exit 0 # never frozen by us
-    [ -e "$D/theirs.$1" ] || fsfreeze --unfreeze . >/dev/null 2>&1
+    mine "$1" && fsfreeze --unfreeze .
     [ "$over" ] && exit 0 # this thaw came after the last possible freeze
     sleep 0.1
   done
 }
+mine() { [ -e "$D/armed" ] && [ ! -e "$D/over" ] && [ ! -e "$D/theirs.$1" ]; } # I: may it be frozen by us?
+settle() { # the result was lost: what became of the run, finished if it has to be
+  n=0
+  while [ ! -e "$D/end" ]; do
+    ! lives "$D/main" && [ $((n += 1)) -le 25 ] || tell_running # its own limits end it
+    if lives "$D/watch" && [ "$STATE" = T ]; then group KILL "$P" && sleep 0.2; fi # stopped: no watchdog
+    lives "$D/watch" || start_again
+    sleep 0.2
+  done
+  LINE=$(cat "$D/report") && say
+}
+start_again() { # another watchdog in the place of a dead one; it finds on tmpfs how things stand
+  (shut && trap - PIPE HUP && exec setsid sh "$D/sequence.sh" watch "$D") </dev/null >/dev/null 2>&1 &
+  sleep 0.5
+}
+tell_running() { render none && LINE="${LINE%\}},\"phase\":\"running\"}" && say && exit 23; }

@@ -164,13 +164,8 @@ impl Guest {
     /// name up then: on a live one it fails at once, on a frozen one it waits in D state. It is a process of its own,
     /// left alone when it waits (the thaw lets it fail).
     pub async fn is_frozen(&self, mount: &str) -> Result<bool, Failure> {
-        let mut command = Command::new("rmdir");
-        command.arg(format!("/proc/{}/root{mount}/.appsnap-not-there", self.init));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let failed = |why: &dyn std::fmt::Display| {
-            Failure(format!("cannot probe {mount} of {}: {why}", self.instance_id))
-        };
-        let mut child = command.spawn().map_err(|error| failed(&error))?;
+        let failed = |why: &dyn std::fmt::Display| self.unprobed(mount, why);
+        let mut child = self.probe(mount)?;
         let Some(pid) = child.id() else { return Ok(false) };
         let mut waiting = 0;
         for _ in 0..500 {
@@ -186,6 +181,26 @@ impl Guest {
             self.clock.sleep(Duration::from_millis(10)).await;
         }
         Err(failed(&"neither an answer nor a wait within 5 s"))
+    }
+
+    /// How long somebody who changes the file system at `mount` has to wait now: as long as it is frozen. Nothing is
+    /// changed by it, see [`is_frozen`](Self::is_frozen).
+    pub async fn wait_of_a_writer(&self, mount: &str) -> Result<Duration, Failure> {
+        let from = self.clock.now();
+        let mut child = self.probe(mount)?;
+        let _ = child.wait().await; // it fails, sooner or later
+        Ok(self.clock.now().duration_since(from).unsigned_abs())
+    }
+
+    fn probe(&self, mount: &str) -> Result<Child, Failure> {
+        let mut command = Command::new("rmdir");
+        command.arg(format!("/proc/{}/root{mount}/.appsnap-not-there", self.init));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().map_err(|error| self.unprobed(mount, &error))
+    }
+
+    fn unprobed(&self, mount: &str, why: &dyn std::fmt::Display) -> Failure {
+        Failure(format!("cannot probe {mount} of {}: {why}", self.instance_id))
     }
 
     /// Thaws all of its file systems from outside, at once, whoever froze them; those that are not frozen do not mind.

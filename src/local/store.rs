@@ -194,6 +194,15 @@ impl Store {
         host::run(command, b"", Duration::from_secs(30)).await
     }
 
+    /// All disks stall for so long (25 s at most), as a cloud disk does on a bad day: whoever writes waits. Returns when
+    /// they go on. What lets them go on is under way before, in a process that does not need this one.
+    pub async fn stall(&self, length: Duration) -> Result<(), Failure> {
+        let script = r#"cd "$1" || exit; (sleep "$2"; fsfreeze --unfreeze .) & fsfreeze --freeze .; code=$?; wait; exit $code"#;
+        let top = self.inner_top().display().to_string();
+        let length = length.min(Duration::from_secs(25)).as_secs_f64().to_string();
+        self.inside(script, &[&top, &length]).await?.checked("the disks do not stall").map(|_| ())
+    }
+
     /// Ends all guests (frozen ones too), unmounts, detaches and removes everything. The store is of no use afterwards.
     pub async fn close(&self) -> Result<(), Failure> {
         self.reaper.finish().await;

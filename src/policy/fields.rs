@@ -247,7 +247,7 @@ fn unknown(name: &str, section: &Section, all: &[&Section]) -> String {
 }
 
 /// Levenshtein's distance; names longer than 40 characters are never near.
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     if a.len() > 40 {
         return usize::MAX;
     }

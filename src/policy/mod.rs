@@ -14,6 +14,7 @@ mod snapshot;
 mod targets;
 
 pub use channel::Channel;
+pub(crate) use fields::distance;
 pub use fields::{Invalid, Problem};
 pub use linux::{Endpoint, Engine, Linux, ThawOn};
 pub use request::Request;

@@ -4,7 +4,7 @@ use crate::guest::plugin::EXITS;
 use crate::report::{Finding, Severity};
 
 /// Code, meaning, cure.
-pub const TABLE: [(&str, &str, &str); 38] = [
+pub const TABLE: [(&str, &str, &str); 41] = [
     (
         "busy",
         "another run holds the guest",
@@ -24,6 +24,16 @@ pub const TABLE: [(&str, &str, &str); 38] = [
         "disk.not_found",
         "a chosen disk is not seen in the guest",
         "check that the disk is attached and that its serial shows in /sys/block",
+    ),
+    (
+        "fast.none",
+        "fastFreeze was asked for, and the kernel's rcu_expedited cannot be written",
+        "nothing is lost but some milliseconds: leave out linux.fastFreeze on this guest",
+    ),
+    (
+        "fast.used",
+        "rcu_expedited was set around the freeze and put back (fastFreeze)",
+        "nothing to do; leave out linux.fastFreeze if the kernel's setting is not to be touched",
     ),
     (
         "freeze.busy",
@@ -54,7 +64,7 @@ pub const TABLE: [(&str, &str, &str); 38] = [
     ),
     (
         "fs.not_quiet",
-        "something that cannot be frozen (swap, vfat, a raw disk) was written during the freeze",
+        "something that cannot be frozen (swap, vfat, NTFS, a raw disk) was written during the freeze",
         "leave its disk out, or stop the writer in the prescript",
     ),
     (
@@ -92,18 +102,27 @@ pub const TABLE: [(&str, &str, &str); 38] = [
         "nothing to do where a replica declines",
     ),
     ("script.failed", "the prescript failed", "see its exit code and its output in the report"),
+    (
+        "script.links",
+        "a script has more names than one (hard links)",
+        "copy it to a file of its own: somebody may have linked another program there",
+    ),
     ("script.missing", "a script does not exist", "put it there, owner root, mode 0700"),
     ("script.mode", "a script's mode is not 0700", "chmod 0700 the script"),
     ("script.owner", "a script does not belong to root", "chown root the script"),
     (
         "script.parent",
-        "the directory of a script can be written by others",
+        "a directory above a script can be written by others",
         "use /etc/appsnap, owner root, mode 0755",
     ),
     ("script.post", "the postscript failed", "see its exit code; check that the application works again"),
     ("script.postscript", "no postscript ran well", "see the other reasons"),
     ("script.prescript", "no prescript ran well", "see the other reasons"),
-    ("script.symlink", "a script is a symbolic link", "put the file itself there"),
+    (
+        "script.symlink",
+        "a script is a symbolic link, or its path leads over one",
+        "put the file itself there, and name it by its real path",
+    ),
     (
         "script.timeout",
         "a script took longer than its limit and was ended",

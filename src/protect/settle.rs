@@ -120,7 +120,8 @@ pub async fn confirm(
     let tags = [("appsnap:attempt".to_string(), attempt.to_string())];
     // Always by the tag, which only a request signed for this attempt can have set: a guest may tell any id.
     let filter = GroupFilter { ids: &id, tags: &tags, ..GroupFilter::default() };
-    let asked = told.is_none_or(|told| told.created.is_some());
+    // A sequence that was killed could not tell any more what it had sent.
+    let asked = told.is_none_or(|told| told.created.is_some() || told.phase == "lost");
     let pace = Pace { first: Duration::from_millis(200), factor: 1.5, longest: Duration::from_secs(2) };
     // A group that may exist is waited for; one that was never asked for is looked up once.
     let patience = match (id.is_empty(), asked) {

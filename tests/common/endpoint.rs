@@ -29,6 +29,8 @@ pub struct Endpoint {
     pub port: u16,
     pub ca_pem: String,
     seen: Arc<Mutex<Vec<Seen>>>,
+    answer_after: Arc<Mutex<Duration>>,
+    spent: Arc<Mutex<Duration>>,
 }
 
 impl Endpoint {
@@ -54,6 +56,8 @@ impl Endpoint {
             members.join(",")
         );
         let log = seen.clone();
+        let (answer_after, spent) = (Arc::<Mutex<Duration>>::default(), Arc::<Mutex<Duration>>::default());
+        let (late, took) = (answer_after.clone(), spent.clone());
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
@@ -62,8 +66,10 @@ impl Endpoint {
                 let created: Arc<Mutex<Vec<(String, Instant)>>> = Arc::default();
                 let mut connection = 0;
                 while let Ok((socket, _)) = listener.accept().await {
+                    let _ = socket.set_nodelay(true);
                     connection += 1;
                     let (acceptor, log, group, created) = (acceptor.clone(), log.clone(), group.clone(), created.clone());
+                    let (late, took) = (late.clone(), took.clone());
                     tokio::spawn(async move {
                         let Ok(mut stream) = acceptor.accept(socket).await else { return };
                         let mut buffer = Vec::new();
@@ -87,6 +93,12 @@ impl Endpoint {
                                 if manners.hang {
                                     std::future::pending::<()>().await;
                                 }
+                                let received = Instant::now();
+                                let wait = *late.lock().unwrap();
+                                if !wait.is_zero() {
+                                    tokio::time::sleep(wait).await;
+                                }
+                                *took.lock().unwrap() = received.elapsed();
                                 let mut created = created.lock().unwrap();
                                 if !created.iter().any(|(id, _)| *id == run) {
                                     created.push((run, Instant::now()));
@@ -106,7 +118,19 @@ impl Endpoint {
                 }
             });
         });
-        Endpoint { port, ca_pem: made.cert.pem(), seen }
+        Endpoint { port, ca_pem: made.cert.pem(), seen, answer_after, spent }
+    }
+
+    /// From now on a create is answered this late; its group is born with the answer.
+    #[allow(dead_code)] // for the bench
+    pub fn answer_after(&self, wait: Duration) {
+        *self.answer_after.lock().unwrap() = wait;
+    }
+
+    /// How long the last create was held here.
+    #[allow(dead_code)] // for the bench
+    pub fn spent(&self) -> Duration {
+        *self.spent.lock().unwrap()
     }
 
     /// What arrived so far.

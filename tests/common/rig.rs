@@ -1,6 +1,7 @@
 //! Drives `rig.sh`: a guest for the sequence without an agent or a cloud.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -29,6 +30,7 @@ impl Rig {
             .arg(&dir)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .process_group(0) // Ctrl-C is for its owner, with whom it goes
             .spawn()
             .unwrap();
         let input = child.stdin.take();

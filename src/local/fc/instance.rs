@@ -84,17 +84,16 @@ impl Instance {
         lock(pids).insert(pid);
         let group = Group { leader, pids: pids.clone() };
         let log = Arc::new(Log::default());
-        if let Some(out) = child.stdout.take() {
-            tokio::spawn(pump(out, log.clone()));
-        }
-        if let Some(err) = child.stderr.take() {
-            tokio::spawn(pump(err, log.clone()));
-        }
+        let out = child.stdout.take().map(|out| tokio::spawn(pump(out, log.clone())));
+        let err = child.stderr.take().map(|err| tokio::spawn(pump(err, log.clone())));
         match open(&mut child, clock, port, function.start_limit).await {
             Ok(http) => Ok(Self { child, group, http, log }),
             Err(why) => {
                 group.signal(Signal::KILL);
                 let _ = child.wait().await; // reaped
+                for pump in [out, err].into_iter().flatten() {
+                    let _ = limited(clock, Duration::from_secs(1), pump).await; // its last lines tell why
+                }
                 Err(format!("{why}; its last lines: {}", lock(&log.lines).join(" | ")))
             }
         }

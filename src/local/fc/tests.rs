@@ -207,7 +207,8 @@ async fn a_program_that_does_not_listen_is_not_started() {
     let (body, kind) = stage.ask("ticks").await;
     assert!(body.contains("exited before its port answered") && kind == Some("FunctionNotStarted"), "{body}");
     let stage = Stage::new("none", |function| function.bootstrap = "/nowhere/bootstrap".into());
-    assert!(stage.ask("ticks").await.0.contains("/nowhere/bootstrap"));
+    let (body, _) = stage.ask("ticks").await;
+    assert!(body.contains("/nowhere/bootstrap"), "{body}");
     let stage = Stage::new("full", |function| function.max_instances = 0);
     assert_eq!(stage.ask("ticks").await.1, Some("ResourceThrottled"));
 }

@@ -118,6 +118,11 @@ impl World {
         self.regions.insert(region_id.into());
     }
 
+    /// How many calls of an action have come, answered or not.
+    pub fn calls(&self, action: &str) -> u64 {
+        self.calls.get(action).copied().unwrap_or_default()
+    }
+
     /// The open regions.
     pub fn regions(&self) -> Vec<String> {
         self.regions.iter().cloned().collect()
