@@ -15,7 +15,8 @@
 //!    command, which does everything in the guest: watchdog, prescript, freeze, one request, thaw, postscript, report.
 //!    If that report is lost, the undo fetches it and finishes what was left.
 //! 4. [`protect::settle`] confirms with the cloud, lets [`protect::label`] decide the level from [`protect::evidence`],
-//!    writes it on the snapshots, and marks the unit as settled.
+//!    writes it on the snapshots, and marks the unit as settled. What failed by something that passes is tried again in
+//!    another window ([`protect::attempts`]).
 //! 5. [`report`] is the answer; [`notify`] tells the channels.
 //!
 //! There is no database: ids come from policy, event, unit and attempt, and the cloud's tags and records are the

@@ -1,39 +1,18 @@
 //! Events through the real `bootstrap` against the local cloud with its real guest: repeats, deaths, faults.
 
+#[allow(dead_code)] // others need the rest of it
 #[path = "common/bench.rs"]
 mod bench;
 #[path = "common/mod.rs"]
 mod common;
 
 use appsnap::local::world::{Mishap, Settings};
-use appsnap::report::{Level, Report, Severity, Status};
-use bench::{Bench, HOLD, NEEDS, fault, read, request, tick};
+use appsnap::report::{Level, Severity, Status};
+use bench::{Bench, HOLD, NEEDS, fault, kill, read, request, tick, vendor_tags, verdict};
 use common::need;
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 const AT: &str = "2026-11-22T03:00:00Z";
-
-fn verdict(report: &Report) -> (Status, Level, Vec<&str>) {
-    let unit = &report.units[0];
-    (report.status, unit.level, unit.reasons.iter().map(String::as_str).collect())
-}
-
-/// Kills the function in mid-run.
-fn kill(bench: &Bench) {
-    for pid in bench.cloud.function.pids() {
-        kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
-    }
-}
-
-/// The vendor's tag that every snapshot of the only group has.
-async fn vendor_tags(bench: &Bench) -> Vec<&'static str> {
-    let tags = bench.tags().await;
-    let all = |key: &str| tags.iter().filter(|tags| tags.contains_key(key)).count();
-    let known = ["APPConsistent", "FsConsistent"];
-    assert!(known.iter().all(|key| [0, tags.len()].contains(&all(key))), "{tags:?}");
-    known.into_iter().filter(|key| all(key) > 0).collect()
-}
 
 #[tokio::test]
 async fn the_same_event_twice_gives_one_group_and_the_second_answer_is_skipped() {
@@ -85,11 +64,12 @@ async fn a_function_killed_in_mid_run_is_settled_by_the_same_event() {
         bench.until("sleep 0.3").await;
         last = bench.send(tick(AT, json!({}))).await.report;
     }
-    assert_eq!(verdict(&last), (Status::Succeeded, Level::Application, vec![]));
+    // With the function its session's key is gone, and nobody can ask whether others fired its creates.
+    assert_eq!(verdict(&last), (Status::Degraded, Level::Crash, vec!["group.unproven"]));
     let again = bench.send(tick(AT, json!({}))).await.report;
-    assert_eq!((again.status, again.outcome), (Status::Skipped, Some(Status::Succeeded)));
-    assert_eq!(vendor_tags(&bench).await, ["APPConsistent"]);
-    assert_eq!(bench.record().await["appsnap:outcome"], "succeeded");
+    assert_eq!((again.status, again.outcome), (Status::Skipped, Some(Status::Degraded)));
+    assert_eq!(vendor_tags(&bench).await, [] as [&str; 0]);
+    assert_eq!(bench.record().await["appsnap:outcome"], "degraded");
     assert_eq!(bench.trace().await, ["pre", "post application"]);
     bench.close().await;
 }
@@ -108,12 +88,12 @@ async fn the_end_of_a_command_settles_the_run_whose_function_died() {
     bench.until("touch /run/go-on; [ -e /run/appsnap/a-*/end ]").await;
     let ended = bench.task_completed().await;
     let report = bench.send(ended.clone()).await.report;
-    assert_eq!(verdict(&report), (Status::Succeeded, Level::Application, vec![]));
+    assert_eq!(verdict(&report), (Status::Degraded, Level::Crash, vec!["group.unproven"]));
     let again = bench.send(ended).await.report;
     assert_eq!((again.status, again.exit_code()), (Status::Skipped, 0));
     let repeat = bench.send(tick(AT, json!({ "linux": linux }))).await.report;
-    assert_eq!((repeat.outcome, &repeat.run), (Some(Status::Succeeded), &report.run));
-    assert_eq!(vendor_tags(&bench).await, ["APPConsistent"]);
+    assert_eq!((repeat.outcome, &repeat.run), (Some(Status::Degraded), &report.run));
+    assert_eq!(vendor_tags(&bench).await, [] as [&str; 0]);
     bench.close().await;
 }
 
@@ -153,17 +133,17 @@ async fn a_report_that_the_agent_lost_is_fetched_by_a_second_command() {
 }
 
 #[tokio::test]
-async fn a_throttled_create_fails_the_run_and_leaves_the_guest_as_it_was() {
+async fn a_refused_create_fails_the_run_and_leaves_the_guest_as_it_was() {
     if !need(&NEEDS) {
         return;
     }
-    let settings = fault("CreateSnapshotGroup", Some(1), Mishap::Code(400, "Throttling.User".into()));
+    let settings = fault("CreateSnapshotGroup", Some(1), Mishap::Code(403, "QuotaExceed.Snapshot".into()));
     let bench = Bench::start(settings, "true").await;
     let answer = bench.send(tick(AT, json!({}))).await;
     assert_eq!(verdict(&answer.report), (Status::Failed, Level::None, vec!["create.failed"]));
     assert_eq!(answer.outcome.error_type, Some("HandledInvocationError"));
     let finding = answer.report.units[0].findings.iter().find(|finding| finding.code == "create.failed");
-    assert!(finding.unwrap().message.contains("Throttling.User"), "{finding:?}");
+    assert!(finding.unwrap().message.contains("QuotaExceed.Snapshot"), "{finding:?}");
     let body: Value = serde_json::from_slice(&answer.outcome.body).unwrap();
     assert!(body["errorMessage"].as_str().unwrap().contains("create.failed"), "{body}");
     assert_eq!(bench.groups().await, []);
@@ -181,13 +161,12 @@ async fn a_create_whose_answer_is_lost_is_asked_again_and_gives_one_group() {
     }
     let bench = Bench::start(fault("CreateSnapshotGroup", Some(1), Mishap::DropReply), "true").await;
     let answer = bench.send(tick(AT, json!({}))).await;
-    // Whether the second try gets its answer in time is the guest's matter; what is claimed has to fit.
-    let claimed = match verdict(&answer.report) {
-        (Status::Succeeded, Level::Application, reasons) if reasons.is_empty() => vec!["APPConsistent"],
-        (Status::Degraded, Level::Crash, reasons) if reasons.contains(&"create.failed") => vec![],
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(vendor_tags(&bench).await, claimed);
+    // The group may be ours or that of somebody who fired the first variant before: that cannot be told apart. Whether
+    // the second try gets its answer in time is the guest's matter.
+    let (status, level, reasons) = verdict(&answer.report);
+    assert_eq!((status, level), (Status::Degraded, Level::Crash));
+    assert!(reasons.iter().any(|code| ["group.unproven", "create.failed"].contains(code)), "{reasons:?}");
+    assert_eq!(vendor_tags(&bench).await, [] as [&str; 0]);
     bench.close().await;
 }
 

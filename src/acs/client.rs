@@ -186,19 +186,35 @@ impl Client {
             if let Some(role) = self.role.as_ref().filter(|_| retry::is_dead_key(&miss.code)) {
                 self.settings.identities.forget(role);
             }
-            return Err(Error::new(Detail {
-                action: call.action.to_owned(),
-                resource: call.resource.clone(),
-                host: endpoint.host().to_owned(),
-                status: miss.status,
-                code: miss.code,
-                message: redacted(&miss.message, &credentials, &signed),
-                request_id: miss.request_id,
-                attempts,
-                elapsed: Duration::try_from(now.duration_since(started)).unwrap_or_default(),
-                unknown_outcome: doubt,
-            }));
+            let elapsed = Duration::try_from(now.duration_since(started)).unwrap_or_default();
+            let detail = miss.told(call, endpoint.host(), &credentials, &signed);
+            return Err(Error::new(Detail { attempts, elapsed, unknown_outcome: doubt, ..detail }));
         }
+    }
+
+    /// Sends the call a single time, within the client's time, signed now with the given credentials and nonce: of a
+    /// nonce that the cloud has seen before it says `SignatureNonceUsed`.
+    ///
+    /// # Errors
+    /// The cloud's refusal, or why there was no answer.
+    pub async fn once(&self, call: &Call, credentials: &Credentials, nonce: &str) -> Result<Value, Error> {
+        let clock = self.clock();
+        let endpoint = self.endpoints().of(call.product, &call.region_id);
+        let endpoint =
+            endpoint.map_err(|error| Error::invalid(call.action, &call.resource, error.to_string()))?;
+        let started = clock.now();
+        let left =
+            self.deadline.map(|end| Duration::try_from(end.duration_since(started)).unwrap_or_default());
+        let signed = presign(call, &endpoint, credentials, started, nonce);
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let miss = match self.attempt(call, &signed, left.unwrap_or(Duration::MAX)).await {
+            Ok((_, value)) => return Ok(value),
+            Err(miss) => miss,
+        };
+        let unknown_outcome = retry::leaves_doubt(call.kind, miss.class);
+        let elapsed = Duration::try_from(clock.now().duration_since(started)).unwrap_or_default();
+        let detail = miss.told(call, endpoint.host(), credentials, &signed);
+        Err(Error::new(Detail { attempts: 1, elapsed, unknown_outcome, ..detail }))
     }
 
     async fn attempt(&self, call: &Call, signed: &Presigned, left: Duration) -> Result<(Reply, Value), Miss> {
@@ -238,6 +254,20 @@ impl Client {
 }
 
 impl Miss {
+    /// The failure without what only the caller knows: attempts, time, doubt.
+    fn told(self, call: &Call, host: &str, credentials: &Credentials, signed: &Presigned) -> Detail {
+        Detail {
+            action: call.action.to_owned(),
+            resource: call.resource.clone(),
+            host: host.to_owned(),
+            status: self.status,
+            code: self.code,
+            message: redacted(&self.message, credentials, signed),
+            request_id: self.request_id,
+            ..Detail::default()
+        }
+    }
+
     fn refused(reply: &Reply) -> Self {
         let (code, message, request_id) = read_refusal(reply);
         Self {

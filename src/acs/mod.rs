@@ -27,5 +27,6 @@ pub use endpoint::{BadEndpoint, Endpoint, Endpoints, Network, Product};
 pub use error::{Detail, Error};
 pub use identity::{Identities, PolicyTooLong, Role, STS};
 pub use presign::{Presigned, presign};
+pub use retry::is_passing;
 pub use transport::{BadBundle, Failure, Reply, Stage, Transport, Wire, https_client};
 pub use wait::{Pace, wait_until};

@@ -41,6 +41,11 @@ pub(super) fn classify(status: u16, code: &str) -> Class {
     }
 }
 
+/// Whether an answer tells of something that passes by itself: a rate limit, or a failure on the cloud's side.
+pub fn is_passing(status: u16, code: &str) -> bool {
+    matches!(classify(status, code), Class::Throttled | Class::Uncertain)
+}
+
 /// Whether the cloud no longer knows the key: a session was revoked, or a clock has jumped.
 pub(super) fn is_dead_key(code: &str) -> bool {
     code.starts_with("InvalidSecurityToken") || code.starts_with("InvalidAccessKeyId")

@@ -318,3 +318,19 @@ async fn session_names_and_durations_are_made_fit_for_sts() {
     let expected = expected.map(|(name, seconds)| (name.to_owned(), seconds.to_owned()));
     assert_eq!(*seen, expected);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_with_a_given_nonce_is_sent_once_and_with_the_given_key() {
+    let refusal = r#"{"Code":"SignatureNonceUsed","Message":"used","RequestId":"R"}"#;
+    let (client, log) = client(vec![Ok(Reply::new(400, refusal))]);
+    let other = Credentials::new(Some("STS.other".into()), Some("s".into()), None).unwrap();
+    let call = Call::new(&ECS, "DescribeThings", "cn-hangzhou", Kind::Read);
+    let error = client.once(&call, &other, "n-1").await.unwrap_err();
+    assert_eq!(
+        (error.code.as_str(), error.attempts, error.unknown_outcome),
+        ("SignatureNonceUsed", 1, false)
+    );
+    let sent = log.lock().unwrap();
+    assert_eq!((sent.len(), sent[0].nonce.as_str(), client.api_calls()), (1, "n-1", 1));
+    assert!(sent[0].authorization.contains("Credential=STS.other,"), "{}", sent[0].authorization);
+}

@@ -11,6 +11,7 @@ use crate::api::fc::{Invoke, Mode, invoke_function};
 use crate::eligibility;
 use crate::event::Kind;
 use crate::policy::{Request, ids};
+use crate::protect::saga::Next;
 use crate::protect::{self, Outcome, Task, survey};
 use crate::report::{ErrorReport, Report, Status, Unit};
 
@@ -179,24 +180,20 @@ fn broken(mut unit: Unit, error: &tokio::task::JoinError) -> Outcome {
         cure: Some("report this, then send the event again: it settles the run".into()),
         ..ErrorReport::default()
     });
-    Outcome { status: Status::Failed, settled: None, unit }
+    Outcome { status: Status::Failed, settled: None, again: false, unit }
 }
 
 /// A repeat stays one, whatever the survey finds today; else a unit with a blocker is refused untouched.
 async fn one(task: Task, surveyed: survey::Surveyed) -> Outcome {
-    let mut outcome = if let Some(outcome) = protect::earlier(&task).await {
-        outcome
-    } else if eligibility::blocked(&surveyed.findings) {
-        let reasons = surveyed
-            .findings
-            .iter()
-            .filter(|f| f.severity == crate::report::Severity::Blocker)
-            .map(|f| f.code.clone())
-            .collect();
-        let unit = Unit { reasons, ..protect::blank(&task) };
-        Outcome { status: Status::Refused, settled: None, unit }
-    } else {
-        protect::protect(&task).await
+    let mut outcome = match protect::earlier(&task).await {
+        Next::Over(outcome) => outcome,
+        Next::Attempt(unit) if eligibility::blocked(&surveyed.findings) => {
+            let blockers =
+                surveyed.findings.iter().filter(|f| f.severity == crate::report::Severity::Blocker);
+            let reasons = blockers.map(|f| f.code.clone()).collect();
+            Outcome { status: Status::Refused, settled: None, again: false, unit: Unit { reasons, ..unit } }
+        }
+        Next::Attempt(unit) => protect::protect(&task, unit).await,
     };
     let own = std::mem::take(&mut outcome.unit.findings);
     outcome.unit.findings = surveyed.findings.into_iter().chain(own).collect();

@@ -10,8 +10,8 @@ use super::{App, FAREWELL, Invocation, Origin};
 use crate::acs::{Client, Role};
 use crate::api::assistant::{self, InvocationResult};
 use crate::policy::Request;
-use crate::protect::{self, Task};
-use crate::report::{ErrorReport, Report, Status};
+use crate::protect::{self, Task, attempts};
+use crate::report::{ErrorReport, Report, Status, Unit};
 
 /// The function that started the command is usually still at work when its end is told: it goes first.
 const GRACE: Duration = Duration::from_secs(20);
@@ -95,7 +95,11 @@ impl App {
             deadline: invocation.deadline - FAREWELL,
             request,
         };
-        let outcome = protect::finish(&task, word("appsnap:attempt"), invoke_id).await;
+        let number = attempts::number(&task, word("appsnap:attempt"));
+        let unit = Unit { attempt: number, ..protect::blank(&task) };
+        let noted = word("appsnap:first-use") == "shown";
+        // Should another attempt be of use: it takes the whole request, which a repeat of the event brings.
+        let outcome = protect::finish(&task, unit, invoke_id, noted).await;
         let mut report = self.summed_up(origin, &task.request, vec![outcome], &client);
         report.run.clone_from(&task.run);
         Ok(self.notified(report, None).await)

@@ -169,7 +169,7 @@ fn populated(settings: Settings) -> World {
     ));
     world.add_role(role(
         "appsnap",
-        r#"{"Effect":"Allow","Action":["ecs:Describe*","ecs:RunCommand","ecs:CreateSnapshotGroup","ecs:TagResources"],"Resource":"*"}"#,
+        r#"{"Effect":"Allow","Action":["ecs:Describe*","ecs:RunCommand","ecs:CreateSnapshotGroup","ecs:TagResources","ecs:UntagResources"],"Resource":"*"}"#,
     ));
     world.add_role(role(ROLE, ROLE_POLICY));
     windows::add(&mut world);

@@ -16,6 +16,9 @@ pub struct Evidence {
     pub absent_before: bool,
     /// The group's CreationTime is not before that read, by the server's clock.
     pub born_in_window: bool,
+    /// Nobody fired one of our signed creates before us: the first that we sent was answered at once, and the cloud has
+    /// seen none of the others.
+    pub first_use: bool,
     /// The create was accepted while everything was frozen.
     pub accepted_while_frozen: bool,
     /// The group showed all disks while everything was frozen, or the policy thaws on `accepted`.
@@ -49,6 +52,8 @@ pub enum Missing {
     Absent,
     /// The group is older than the freeze.
     Born,
+    /// Somebody else may have fired the signed create before us.
+    FirstUse,
     /// The create was not accepted inside the window.
     Accepted,
     /// The group did not show while frozen.
@@ -76,6 +81,7 @@ impl Missing {
             Missing::Disks => "group.disks",
             Missing::Absent => "group.exists",
             Missing::Born => "group.too_old",
+            Missing::FirstUse => "group.unproven",
             Missing::Accepted => "create.failed",
             Missing::Visible => "group.not_visible",
             Missing::Frozen => "freeze.incomplete",
@@ -105,6 +111,7 @@ pub fn decide(evidence: &Evidence) -> (Level, Vec<Missing>) {
         (e.all_disks, Missing::Disks),
         (e.absent_before, Missing::Absent),
         (e.born_in_window, Missing::Born),
+        (e.first_use, Missing::FirstUse),
         (e.accepted_while_frozen, Missing::Accepted),
         (e.visible_or_not_asked, Missing::Visible),
         (e.all_frozen, Missing::Frozen),
@@ -135,11 +142,14 @@ pub fn vendor_tag(level: Level) -> Option<(&'static str, &'static str)> {
     }
 }
 
+/// Every spelling of a vendor's tag of a level that is known: what a lower level must not stand beside.
+pub const VENDOR_KEYS: [&str; 3] = ["APPConsistent", "AppConsistent", "FsConsistent"];
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const FIELDS: usize = 13;
+    const FIELDS: usize = 14;
 
     fn from_bits(bits: u32) -> Evidence {
         let bit = |i: u32| bits & (1 << i) != 0;
@@ -155,8 +165,9 @@ mod tests {
             all_thawed_by_us: bit(8),
             watchdog_silent: bit(9),
             report_received: bit(10),
-            prescript_good: bit(11),
-            postscript_good: bit(12),
+            first_use: bit(11),
+            prescript_good: bit(12),
+            postscript_good: bit(13),
         }
     }
 
@@ -165,8 +176,8 @@ mod tests {
     fn every_combination_of_evidence_gives_the_level_of_the_contract() {
         for bits in 0..1u32 << FIELDS {
             let group = bits & 1 != 0;
-            let frozen = bits & 0b111_1111_1111 == 0b111_1111_1111;
-            let scripts = bits >> 11 == 0b11;
+            let frozen = bits & 0xfff == 0xfff;
+            let scripts = bits >> 12 == 0b11;
             let expected = match (group, frozen, scripts) {
                 (false, ..) => Level::None,
                 (true, true, true) => Level::Application,
@@ -174,8 +185,8 @@ mod tests {
                 (true, false, _) => Level::Crash,
             };
             let (level, reasons) = decide(&from_bits(bits));
-            assert_eq!(level, expected, "{bits:013b}");
-            assert_eq!(reasons.is_empty(), level == Level::Application, "{bits:013b}");
+            assert_eq!(level, expected, "{bits:014b}");
+            assert_eq!(reasons.is_empty(), level == Level::Application, "{bits:014b}");
         }
     }
 
@@ -185,7 +196,7 @@ mod tests {
             let level = decide(&from_bits(bits)).0;
             for field in 0..FIELDS {
                 let fewer = decide(&from_bits(bits & !(1 << field))).0;
-                assert!(fewer <= level, "{bits:013b} without {field}");
+                assert!(fewer <= level, "{bits:014b} without {field}");
             }
         }
     }

@@ -2,16 +2,20 @@
 //!
 //! A saga in the order of [`saga::STEPS`]: look into the guest, sign ahead, quiesce (the guest does the work of the
 //! window), confirm with the cloud, label. Only `quiesce` touches the guest, so only it has an undo: a second command
-//! that fetches the kept report and finishes what was left. An undo that fails is told as `stuck`.
+//! that fetches the kept report and finishes what was left. An undo that fails is told as `stuck`. An attempt that came
+//! to no group by something that passes is followed by another: [`attempts`].
 //!
 //! With the vendor's plugin as engine the saga is [`plugin`]'s: one command, then confirm and label.
 //!
-//! Everything comes at least once. The working state is in the cloud: the invocation carries the ids of run, unit and
-//! attempt as tags, and `appsnap:outcome` once it is settled; [`repeat`] reads them.
+//! Everything comes at least once. The working state is in the cloud: the invocation of each attempt carries the ids of
+//! run, unit and attempt as tags, and `appsnap:outcome` once it is settled; [`repeat`] reads them.
 
+pub mod attempts;
 mod command;
 pub mod evidence;
+mod groups;
 pub mod label;
+mod nonces;
 pub mod plugin;
 pub mod reasons;
 pub mod repeat;
@@ -19,9 +23,13 @@ pub mod saga;
 pub mod session;
 pub mod settle;
 pub mod survey;
+mod tell;
+#[cfg(test)]
+mod testing;
 
 use jiff::Timestamp;
 
+use self::saga::Next;
 use crate::acs::{Client, Error};
 use crate::eligibility::DiskFacts;
 use crate::policy::{Engine, Request};
@@ -94,31 +102,33 @@ pub struct Outcome {
     pub status: Status,
     /// Of a repeat: the status that was settled earlier.
     pub settled: Option<Status>,
+    /// There is no group, and another attempt may follow.
+    pub again: bool,
     /// The details.
     pub unit: Unit,
 }
 
-/// What an earlier delivery of the same event left, settled where its function died; `None`: nothing.
-pub async fn earlier(task: &Task) -> Option<Outcome> {
+/// What an earlier delivery of the same event leaves to do, settled where its function died.
+pub async fn earlier(task: &Task) -> Next {
     match task.engine() {
         Engine::Sequence => saga::earlier(task).await,
         Engine::Plugin => plugin::earlier(task).await,
     }
 }
 
-/// Protects a unit of which no earlier delivery left anything.
-pub async fn protect(task: &Task) -> Outcome {
+/// Protects a unit, from this attempt on.
+pub async fn protect(task: &Task, unit: Unit) -> Outcome {
     match task.engine() {
-        Engine::Sequence => saga::protect(task).await,
-        Engine::Plugin => plugin::protect(task).await,
+        Engine::Sequence => saga::protect(task, unit).await,
+        Engine::Plugin => plugin::protect(task, unit).await,
     }
 }
 
-/// Settles an attempt whose function died in between.
-pub async fn finish(task: &Task, attempt: &str, invoke_id: &str) -> Outcome {
+/// Settles an attempt whose function died in between; `first_use` is of the sequence.
+pub async fn finish(task: &Task, unit: Unit, invoke_id: &str, first_use: bool) -> Outcome {
     match task.engine() {
-        Engine::Sequence => saga::finish(task, attempt, invoke_id).await,
-        Engine::Plugin => plugin::finish(task, attempt, invoke_id).await,
+        Engine::Sequence => saga::finish(task, unit, invoke_id, first_use).await,
+        Engine::Plugin => plugin::finish(task, unit, invoke_id).await,
     }
 }
 

@@ -13,9 +13,11 @@ use std::time::Duration;
 use self::evidence::{End, Seen, groups, look};
 use self::label::Shown;
 use super::command::{DELIVERY, sequence_seconds, soon, wait};
-use super::repeat::{self, Found};
-use super::settle::{close, members, write};
-use super::{Outcome, Stop, Task, add_finding, blank, mark, reasons, status_of};
+use super::repeat::{self, State};
+use super::saga::Next;
+use super::settle::{note, write};
+use super::tell::members;
+use super::{Outcome, Stop, Task, add_finding, attempts, blank, mark, reasons, status_of};
 use crate::acs::Error;
 use crate::api::assistant::{self, RunCommand};
 use crate::api::ecs::{self, SnapshotGroup};
@@ -26,50 +28,51 @@ use crate::report::{ErrorReport, Finding, Level, Severity, Status, Unit};
 /// Of the command's time, what is left for the download of the plugin and for our guard, in seconds.
 const AROUND: u64 = 90;
 
-/// What an earlier delivery of the same event left, settled where its function died; `None`: nothing.
-pub async fn earlier(task: &Task) -> Option<Outcome> {
+/// What an earlier delivery of the same event leaves to do, settled where its function died.
+pub async fn earlier(task: &Task) -> Next {
     let mut unit = blank(task);
-    match repeat::find(task).await {
-        Ok(Found::Fresh) => None,
-        Ok(Found::Settled(status, level)) => {
+    let latest = match repeat::find(task).await {
+        Ok(Some(latest)) => latest,
+        Ok(None) => return Next::Attempt(unit),
+        Err(stop) => return Next::Over(stopped(unit, stop)),
+    };
+    let over = |status, settled, unit| Next::Over(Outcome { status, settled, again: false, unit });
+    match latest.state {
+        State::Settled(status, level) => {
             unit.level = level;
             if level > Level::None
-                && let Ok(groups) = groups(task, &group_name(task, &attempt_of(task))).await
+                && let Ok(groups) = groups(task, &group_name(task, &attempts::id(task, 1))).await
                 && let Some(group) = groups.first()
             {
                 unit.snapshot_group_id = Some(group.snapshot_group_id.clone());
                 unit.snapshots = members(group);
             }
-            Some(Outcome { status: Status::Skipped, settled: Some(status), unit })
+            over(Status::Skipped, Some(status), unit)
         }
-        Ok(Found::Running(invoke_id)) => {
-            unit.invoke_id = Some(invoke_id);
-            Some(Outcome { status: Status::Pending, settled: None, unit })
+        State::Running => {
+            unit.invoke_id = Some(latest.invoke_id);
+            over(Status::Pending, None, unit)
         }
-        Ok(Found::Died(invoke_id)) => Some(finish(task, &attempt_of(task), &invoke_id).await),
-        Err(stop) => Some(stopped(unit, stop)),
+        // The plugin has one attempt only.
+        State::Died | State::Again => Next::Over(finish(task, unit, &latest.invoke_id).await),
     }
 }
 
-/// Protects a unit of which no earlier delivery left anything.
-pub async fn protect(task: &Task) -> Outcome {
-    let (mut unit, attempt) = (blank(task), attempt_of(task));
+/// Protects a unit, by one attempt: whether another may help is not known of the plugin's exit codes.
+pub async fn protect(task: &Task, mut unit: Unit) -> Outcome {
+    let attempt = attempts::id(task, unit.attempt);
     let from = task.client.clock().now();
     let started = start(task, &mut unit, &attempt).await;
     mark(task, &mut unit, "start", from, if started.is_ok() { "ok" } else { "failed" }, "");
     match started {
-        Ok(invoke_id) => settle(task, unit, &attempt, &invoke_id).await,
+        Ok(invoke_id) => finish(task, unit, &invoke_id).await,
         Err(stop) => stopped(unit, stop),
     }
 }
 
-/// Settles an attempt whose function died in between.
-pub async fn finish(task: &Task, attempt: &str, invoke_id: &str) -> Outcome {
-    settle(task, blank(task), attempt, invoke_id).await
-}
-
-fn attempt_of(task: &Task) -> String {
-    ids::attempt_id(&task.run, &task.instance_id, blank(task).attempt)
+/// Waits for the command, also of a function that died in between, and settles its attempt.
+pub async fn finish(task: &Task, unit: Unit, invoke_id: &str) -> Outcome {
+    settle(task, unit, &attempts::id(task, 1), invoke_id).await
 }
 
 /// At most 128 characters, and no other group has it.
@@ -149,8 +152,8 @@ async fn start(task: &Task, unit: &mut Unit, attempt: &str) -> Result<String, St
         // Another delivery started it, when other disks were attached.
         Err(error) if error.code == "IdempotentParameterMismatch" => Err(Stop::Pending),
         Err(error) if error.unknown_outcome => match repeat::find(task).await? {
-            Found::Running(id) | Found::Died(id) => Ok(id),
-            _ => Err(error.into()),
+            Some(latest) => Ok(latest.invoke_id),
+            None => Err(error.into()),
         },
         Err(error) => Err(error.into()),
     }
@@ -303,12 +306,12 @@ async fn tag(task: &Task, attempt: &str, group: &SnapshotGroup, unit: &Unit) -> 
 
 async fn closed(task: &Task, mut unit: Unit, status: Status, settled: bool) -> Outcome {
     let invoke_id = unit.invoke_id.clone().unwrap_or_default();
-    if settled && let Err(error) = close(task, &invoke_id, status, unit.level).await {
+    if settled && let Err(error) = note(task, &invoke_id, &repeat::outcome_tags(status, unit.level)).await {
         // A repeat will settle it once more, with the same result.
         let finding: Finding = reasons::finding("tag.failed", &error.to_string(), &invoke_id, Severity::Note);
         add_finding(&mut unit.findings, finding);
     }
-    Outcome { status, settled: None, unit }
+    Outcome { status, settled: None, again: false, unit }
 }
 
 fn silent(task: &Task, invoke_id: &str) -> ErrorReport {
@@ -337,7 +340,7 @@ fn stopped(mut unit: Unit, stop: Stop) -> Outcome {
             Status::Failed
         }
     };
-    Outcome { status, settled: None, unit }
+    Outcome { status, settled: None, again: false, unit }
 }
 
 #[cfg(test)]

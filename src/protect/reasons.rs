@@ -1,10 +1,10 @@
-//! What each reason of the guest means and what to do about it: the table behind findings and documentation.
+//! What each reason means and what to do about it: the table behind findings and docs/reasons.md.
 
 use crate::guest::plugin::EXITS;
 use crate::report::{Finding, Severity};
 
-/// Code, meaning, cure.
-pub const TABLE: [(&str, &str, &str); 41] = [
+/// Code, meaning, cure: why a level is lower, or a run was refused.
+pub const TABLE: &[(&str, &str, &str)] = &[
     (
         "busy",
         "another run holds the guest",
@@ -18,7 +18,7 @@ pub const TABLE: [(&str, &str, &str); 41] = [
     (
         "create.failed",
         "the cloud did not accept the create inside the window",
-        "see the cloud's code; a throttle or a passing fault: run again",
+        "see the cloud's code; what passes by itself was tried again in other windows: run again later",
     ),
     (
         "disk.not_found",
@@ -76,8 +76,8 @@ pub const TABLE: [(&str, &str, &str); 41] = [
     ("group.disks", "the group does not hold exactly the chosen disks", "compare the members; run again"),
     (
         "group.exists",
-        "a group of this attempt existed before the freeze",
-        "somebody fired the signed request early: check who reads Cloud Assistant's commands",
+        "a group of this attempt existed before the freeze, or nothing shows that it did not",
+        "check who can read Cloud Assistant's commands; run again",
     ),
     ("group.none", "there is no group", "see the other reasons"),
     (
@@ -87,8 +87,13 @@ pub const TABLE: [(&str, &str, &str); 41] = [
     ),
     ("group.too_old", "the group was created before the freeze", "do not trust this group; run again"),
     (
+        "group.unproven",
+        "somebody else may have fired a signed create before the guest did: nothing shows that nobody did",
+        "see the detail; check who can read Cloud Assistant's commands; run again",
+    ),
+    (
         "report.lost",
-        "the guest's report never came",
+        "the guest's report did not come, or the sequence did not reach its end",
         "check that Cloud Assistant is alive in the guest, then send the event again: it settles the run",
     ),
     (
@@ -142,14 +147,64 @@ pub const TABLE: [(&str, &str, &str); 41] = [
     ),
     (
         "tag.failed",
-        "the level could not be written on the snapshots",
-        "let the role call ecs:TagResources, then send the event again",
+        "the level could not be written on the snapshots, or the tag of a higher one could not be removed",
+        "let the role call ecs:TagResources and ecs:UntagResources, then send the event again",
+    ),
+    ("thaw.early", "a file system was thawed by somebody else", "find who else thaws"),
+    (
+        "thaw.failed",
+        "our own thaw failed; the watchdog goes on trying",
+        "check the guest; what is still frozen: fsfreeze --unfreeze MOUNT",
     ),
     ("tool.https", "the guest has neither curl (7.36 or newer) nor openssl", "install curl"),
+    (
+        "tool.missing",
+        "a tool that the sequence needs is missing in the guest",
+        "install it (util-linux, coreutils, awk)",
+    ),
+    (
+        "watchdog.fired",
+        "the freeze lasted longer than timeoutInSeconds",
+        "see the timeline; raise linux.timeoutInSeconds if the file system needs longer",
+    ),
+    (
+        "watchdog.lost",
+        "the watchdog died, or did not answer (before the freeze: nothing was frozen then)",
+        "see the guest's load and memory; run again",
+    ),
+    (
+        "watchdog.missing",
+        "the watchdog did not come up; nothing was frozen",
+        "see the guest's load and memory; run again",
+    ),
+];
+
+/// The same of notes, which lower nothing.
+pub const NOTES: &[(&str, &str, &str)] = &[
+    (
+        "attempt.failed",
+        "an attempt ended without a group, by something that passes by itself",
+        "none needed where a later attempt succeeded; a rate limit: spread the runs of a fleet",
+    ),
+    (
+        "fs.network",
+        "a network file system of the guest is not in the snapshot",
+        "back it up by its own means",
+    ),
+    (
+        "group.extra",
+        "another group carries the tags of this run: of an earlier attempt, or made by somebody else; it is labelled crash",
+        "delete it where it is not needed; if no attempt failed, find out who made it",
+    ),
+    (
+        "window.accepted",
+        "thawed on the answer of the create (thawOn: accepted): that the cut was made by then is not shown",
+        "leave out linux.thawOn for the stronger evidence",
+    ),
 ];
 
 /// Code, meaning, cure of the vendor's plugin as engine; [`EXITS`] has its manager's exit codes.
-pub const PLUGIN: [(&str, &str, &str); 12] = [
+pub const PLUGIN: &[(&str, &str, &str)] = &[
     (
         "plugin.category",
         "the plugin (1.8) was seen to leave out ESSD AutoPL disks as soon as one disk is excluded",
@@ -190,7 +245,11 @@ pub const PLUGIN: [(&str, &str, &str); 12] = [
         "the plugin's command did not end in time",
         "look at the guest; then send the event again: it settles the run",
     ),
-    ("plugin.tag", "the plugin's own tags on the snapshots claim more than was shown", "trust appsnap:level"),
+    (
+        "plugin.tag",
+        "the plugin's own tags on the snapshots claimed more than was shown; they were removed",
+        "none needed: trust appsnap:level",
+    ),
     (
         "plugin.thawed",
         "the plugin's freezer held longer than its limit, or died: our guard thawed",
@@ -208,45 +267,14 @@ pub const PLUGIN: [(&str, &str, &str); 12] = [
     ),
 ];
 
-/// Codes that need no row of their own: they share meaning and cure.
-const SHARED: [(&str, &str, &str); 3] = [
-    (
-        "thaw.",
-        "a file system was thawed by somebody else, or could not be thawed by us",
-        "find who else thaws; if one is still frozen, thaw it: fsfreeze --unfreeze",
-    ),
-    (
-        "watchdog.",
-        "the freeze lasted longer than timeoutInSeconds, or the watchdog died",
-        "see the timeline; raise linux.timeoutInSeconds if the file system needs longer",
-    ),
-    (
-        "tool.",
-        "a tool that the sequence needs is missing in the guest",
-        "install it (util-linux, coreutils, awk)",
-    ),
-];
-
-/// The finding for a reason told by the guest.
+/// The finding for a reason or note; one that is not known is told as it is.
 pub fn finding(code: &str, detail: &str, resource: &str, severity: Severity) -> Finding {
-    let row = TABLE.iter().chain(&PLUGIN).find(|(known, ..)| *known == code);
-    let row = row.or_else(|| SHARED.iter().find(|(prefix, ..)| code.starts_with(prefix)));
+    let row = TABLE.iter().chain(NOTES).chain(PLUGIN).find(|(known, ..)| *known == code);
     let exit = || EXITS.iter().find(|exit| exit.reason == code).map(|exit| (exit.meaning, exit.cure));
     let told = row.map(|(_, meaning, cure)| (*meaning, *cure)).or_else(exit);
     let (meaning, cure) = told.unwrap_or(("a reason of the guest", "see the detail"));
     let message = if detail.is_empty() { meaning.to_string() } else { format!("{meaning}: {detail}") };
     Finding { code: code.into(), severity, resource: resource.into(), message, cure: cure.into() }
-}
-
-/// The note on a policy that thaws early.
-pub fn accepted(resource: &str) -> Finding {
-    Finding {
-        code: "window.accepted".into(),
-        severity: Severity::Note,
-        resource: resource.into(),
-        message: "thawed on the answer of the create (thawOn: accepted), not when the group showed its disks: the vendor does not state the instant of the cut".into(),
-        cure: "leave out linux.thawOn for the stronger evidence".into(),
-    }
 }
 
 #[cfg(test)]
@@ -273,8 +301,8 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_in_order_and_has_each_code_once() {
-        for table in [&TABLE[..], &PLUGIN] {
+    fn the_tables_are_in_order_and_have_each_code_once() {
+        for table in [TABLE, NOTES, PLUGIN] {
             assert!(table.windows(2).all(|pair| pair[0].0 < pair[1].0));
         }
     }
@@ -284,6 +312,36 @@ mod tests {
         for exit in &EXITS {
             let found = finding(exit.reason, exit.name, "i-1", Severity::Downgrade);
             assert_eq!((found.cure.as_str(), found.message.contains(exit.name)), (exit.cure, true));
+        }
+    }
+
+    /// The page is for people; this table is the source.
+    #[test]
+    fn the_page_of_reasons_says_what_the_tables_say() {
+        let page = include_str!("../../docs/reasons.md");
+        for (title, table) in [
+            ("\n## Reasons\n", TABLE),
+            ("\n## Notes\n", NOTES),
+            ("\n## Reasons of the vendor's plugin\n", PLUGIN),
+        ] {
+            let section = page.split(title).nth(1).unwrap().split("\n## ").next().unwrap();
+            let written: Vec<&str> = section.lines().filter(|line| line.starts_with("| `")).collect();
+            let row =
+                |(code, meaning, cure): &(&str, &str, &str)| format!("| `{code}` | {meaning} | {cure} |");
+            let rows: Vec<String> = table.iter().map(row).collect();
+            assert!(written == rows, "docs/reasons.md,{title}has to say:\n{}", rows.join("\n"));
+        }
+    }
+
+    #[test]
+    fn each_reason_of_the_label_is_in_the_table() {
+        let missing = crate::protect::label::decide(&crate::protect::label::Evidence {
+            group_exists: true,
+            ..Default::default()
+        });
+        assert_eq!(missing.1.len(), 13);
+        for code in missing.1.iter().map(|missing| missing.code()).chain(["group.none"]) {
+            assert!(TABLE.iter().any(|(known, ..)| *known == code), "{code}");
         }
     }
 }

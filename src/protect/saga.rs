@@ -1,14 +1,18 @@
 //! The table of steps and the walk along it.
 
 use super::command::{DELIVERY, result, run, sequence_seconds, soon, take_back, undelivered, wait};
-use super::repeat::{self, Found};
-use super::settle::{confirm, fill, members, place, settle, why};
-use super::{Outcome, Stop, Task, add_finding, blank, mark, session};
+use super::nonces::{Nonces, Witness};
+use super::repeat::{self, State};
+use super::settle::settle;
+use super::tell::{fill, members, place, why};
+use super::{Outcome, Stop, Task, add_finding, attempts, blank, groups, mark, session, status_of};
+use jiff::SignedDuration;
+
 use crate::api::assistant::InvocationResult;
 use crate::eligibility::DiskFacts;
 use crate::guest::render::{self, Plan, RenderError, Signed};
 use crate::guest::told::Told;
-use crate::policy::{ThawOn, ids};
+use crate::policy::ThawOn;
 use crate::report::{ErrorReport, Level, Severity, Status, Unit};
 
 /// What a step does.
@@ -47,63 +51,133 @@ const REFUSALS: u32 = 10;
 struct Progress {
     found: Option<Told>,
     signed: Option<Signed>,
+    nonces: Option<Nonces>,
     invoke_id: Option<String>,
     told: Option<Told>,
 }
 
-/// What an earlier delivery of the same event left, settled where its function died; `None`: nothing.
-pub async fn earlier(task: &Task) -> Option<Outcome> {
+/// What is to be done with a unit.
+pub enum Next {
+    /// This attempt.
+    Attempt(Unit),
+    /// Nothing more.
+    Over(Outcome),
+}
+
+/// What an earlier delivery of the same event leaves to do, settled where its function died.
+pub async fn earlier(task: &Task) -> Next {
     let mut unit = blank(task);
-    match repeat::find(task).await {
-        Ok(Found::Fresh) => None,
-        Ok(Found::Settled(status, level)) => {
+    let latest = match repeat::find(task).await {
+        Ok(Some(latest)) => latest,
+        Ok(None) => return Next::Attempt(unit),
+        Err(stop) => return Next::Over(stopped(task, unit, stop)),
+    };
+    unit.attempt = latest.number;
+    let over = |status, settled, unit| Next::Over(Outcome { status, settled, again: false, unit });
+    match latest.state {
+        State::Settled(mut status, level) => {
             unit.level = level;
             if level > Level::None
-                && let Ok(group) = confirm(task, &attempt_of(task), None).await
+                && let Ok(Some(group)) = groups::settled(task, &attempts::id(task, latest.number)).await
             {
-                unit.snapshot_group_id = group.as_ref().map(|group| group.snapshot_group_id.clone());
-                unit.snapshots = group.as_ref().map(members).unwrap_or_default();
+                // Two that settled it at once may have written the one here and the other there: the lower counts.
+                if let Some(written) = groups::labelled(&group).filter(|written| *written < level) {
+                    unit.level = written;
+                    status = status.max(status_of(written, unit.wanted, task.request.minimum_level));
+                }
+                unit.snapshots = members(&group);
+                unit.snapshot_group_id = Some(group.snapshot_group_id);
             }
-            Some(Outcome { status: Status::Skipped, settled: Some(status), unit })
+            over(Status::Skipped, Some(status), unit)
         }
-        Ok(Found::Running(invoke_id)) => {
-            unit.invoke_id = Some(invoke_id);
-            Some(Outcome { status: Status::Pending, settled: None, unit })
+        State::Running => {
+            unit.invoke_id = Some(latest.invoke_id);
+            over(Status::Pending, None, unit)
         }
-        Ok(Found::Died(invoke_id)) => Some(finish(task, &attempt_of(task), &invoke_id).await),
-        Err(stop) => Some(stopped(task, unit, stop)),
+        State::Died => {
+            let outcome = finish(task, unit, &latest.invoke_id, latest.first_use).await;
+            next(task, outcome, true).await
+        }
+        State::Again => {
+            unit.invoke_id = Some(latest.invoke_id);
+            unit.findings.push(attempts::note(task, latest.number, "in an earlier delivery of this event"));
+            next(task, Outcome { status: Status::Failed, settled: None, again: true, unit }, false).await
+        }
     }
 }
 
-/// Protects a unit of which no earlier delivery left anything.
-pub async fn protect(task: &Task) -> Outcome {
-    walk(task, blank(task), &attempt_of(task)).await
+/// Protects a unit, from this attempt on.
+pub async fn protect(task: &Task, mut unit: Unit) -> Outcome {
+    loop {
+        let outcome = walk(task, unit).await;
+        match next(task, outcome, true).await {
+            Next::Attempt(another) => unit = another,
+            Next::Over(outcome) => return outcome,
+        }
+    }
 }
 
-fn attempt_of(task: &Task) -> String {
-    ids::attempt_id(&task.run, &task.instance_id, blank(task).attempt)
+/// What follows an attempt: another one, where it may help, time is left for a whole one, and still no group shows.
+async fn next(task: &Task, mut outcome: Outcome, pausing: bool) -> Next {
+    if !outcome.again {
+        return Next::Over(outcome);
+    }
+    let clock = task.client.clock();
+    let (from, number) = (clock.now(), outcome.unit.attempt);
+    let pause =
+        if pausing { attempts::pause(number, clock.jitter()) } else { std::time::Duration::default() };
+    let needed = pause + std::time::Duration::from_secs(task.request.seconds_needed());
+    if from + SignedDuration::try_from(needed).unwrap_or(SignedDuration::MAX) > task.deadline {
+        mark(task, &mut outcome.unit, "pause", from, "failed", "no time is left for another attempt");
+        return Next::Over(outcome);
+    }
+    clock.sleep(pause).await;
+    match groups::of_unit(task).await {
+        Ok(found) if found.is_empty() => {
+            let mut unit = Unit { attempt: number + 1, ..blank(task) };
+            unit.timeline = outcome.unit.timeline;
+            unit.findings =
+                outcome.unit.findings.into_iter().filter(|f| f.code == "attempt.failed").collect();
+            mark(task, &mut unit, "pause", from, "ok", format!("before attempt {}", number + 1));
+            Next::Attempt(unit)
+        }
+        // It shows only now.
+        Ok(_) => {
+            let invoke_id = outcome.unit.invoke_id.clone().unwrap_or_default();
+            let unit = Unit { attempt: number, timeline: outcome.unit.timeline, ..blank(task) };
+            Next::Over(Outcome { again: false, ..finish(task, unit, &invoke_id, false).await })
+        }
+        Err(error) => {
+            mark(task, &mut outcome.unit, "pause", from, "failed", error.to_string());
+            outcome.unit.error = Some(ErrorReport::from(&error));
+            Next::Over(outcome)
+        }
+    }
 }
 
-/// Settles an attempt whose function died in between. A task that does not know its disks takes the guest's word.
-pub async fn finish(task: &Task, attempt: &str, invoke_id: &str) -> Outcome {
-    let mut unit = blank(task);
-    let told = match result(task, attempt, invoke_id, task.client.clock().now()).await {
+/// Settles an attempt whose function died in between; `first_use`: that function noted that nobody had fired its signed
+/// creates. A task that does not know its disks takes the guest's word.
+pub async fn finish(task: &Task, mut unit: Unit, invoke_id: &str, first_use: bool) -> Outcome {
+    let attempt = attempts::id(task, unit.attempt);
+    let told = match result(task, &attempt, invoke_id, task.client.clock().now()).await {
         Ok(told) => Some(told),
-        Err(lost) => take_back(task, &mut unit, attempt, &lost).await,
+        Err(lost) => take_back(task, &mut unit, &attempt, &lost).await,
     };
     let mut task = task.clone();
     if task.disks.is_empty() {
         let named = told.iter().flat_map(|told| &told.disks);
         task.disks = named.map(|id| DiskFacts::named(id)).collect();
     }
-    settle(&task, unit, attempt, invoke_id, told.as_ref()).await
+    let witness = if first_use { Witness::Noted } else { Witness::Nobody };
+    settle(&task, unit, invoke_id, told.as_ref(), witness).await
 }
 
-async fn walk(task: &Task, mut unit: Unit, attempt: &str) -> Outcome {
+async fn walk(task: &Task, mut unit: Unit) -> Outcome {
     let mut progress = Progress::default();
+    let attempt = attempts::id(task, unit.attempt);
     for (step, name, undo) in STEPS {
         let from = task.client.clock().now();
-        let done = act(task, &mut unit, attempt, step, &mut progress).await;
+        let done = act(task, &mut unit, &attempt, step, &mut progress).await;
         let outcome = match &done {
             Ok(()) => "ok",
             Err(Stop::Refused) => "refused",
@@ -116,12 +190,13 @@ async fn walk(task: &Task, mut unit: Unit, attempt: &str) -> Outcome {
             Ok(()) => {}
             // Started, and not known to have finished.
             Err(Stop::Lost(detail)) if undo == Undo::SettleInGuest => {
-                progress.told = take_back(task, &mut unit, attempt, &detail).await;
+                progress.told = take_back(task, &mut unit, &attempt, &detail).await;
             }
             Err(stop) => return stopped(task, unit, stop),
         }
     }
-    settle(task, unit, attempt, &progress.invoke_id.unwrap_or_default(), progress.told.as_ref()).await
+    let witness = progress.nonces.as_ref().map_or(Witness::Nobody, Witness::Nonces);
+    settle(task, unit, &progress.invoke_id.unwrap_or_default(), progress.told.as_ref(), witness).await
 }
 
 async fn act(
@@ -149,9 +224,9 @@ async fn act(
                 .into_iter()
                 .filter_map(|id| place(&file_systems, &id).map(|place| (id, place)))
                 .collect();
-            let (signed, findings) = session::sign(task, attempt, &mounts).await?;
+            let (signed, nonces, findings) = session::sign(task, attempt, &mounts).await?;
             findings.into_iter().for_each(|finding| add_finding(&mut unit.findings, finding));
-            progress.signed = Some(signed);
+            (progress.signed, progress.nonces) = (Some(signed), Some(nonces));
         }
         Step::Quiesce => {
             let Some(signed) = &progress.signed else { return Err(Stop::Refused) };
@@ -172,7 +247,7 @@ async fn act(
                 Err(error) if error.code == "IdempotentParameterMismatch" => return Err(Stop::Pending),
                 // It may have been started, so the guest is asked.
                 Err(error) if error.unknown_outcome => match repeat::find(task).await {
-                    Ok(Found::Running(id) | Found::Died(id)) => id,
+                    Ok(Some(latest)) if latest.number == unit.attempt => latest.invoke_id,
                     _ => return Err(Stop::Lost(error.to_string())),
                 },
                 Err(error) => return Err(error.into()),
@@ -272,7 +347,8 @@ fn stopped(task: &Task, mut unit: Unit, stop: Stop) -> Outcome {
                 finding.severity = Severity::Blocker;
                 finding.resource.clone_from(&task.instance_id);
             }
-            Status::Refused
+            // An earlier attempt has touched the guest.
+            if unit.attempt == 1 { Status::Refused } else { Status::Failed }
         }
         Stop::Pending => Status::Pending,
         Stop::Lost(detail) => {
@@ -285,9 +361,21 @@ fn stopped(task: &Task, mut unit: Unit, stop: Stop) -> Outcome {
             Status::Failed
         }
     };
-    Outcome { status, settled: None, unit }
+    Outcome { status, settled: None, again: false, unit }
 }
 
 #[cfg(test)]
 #[path = "saga_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "attempts_tests.rs"]
+mod attempts_tests;
+
+#[cfg(test)]
+#[path = "proof_tests.rs"]
+mod proof_tests;
+
+#[cfg(test)]
+#[path = "deliveries_tests.rs"]
+mod deliveries_tests;

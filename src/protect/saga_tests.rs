@@ -1,124 +1,7 @@
 //! The whole walk over a scripted cloud under paused time: each step fails in turn.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-
-use serde_json::{Value, json};
-
 use super::*;
-use crate::acs::{Client, Credentials, Endpoints, Failure, Reply, Settings, Stage, Transport, Wire};
-use crate::clock::Clock;
-use crate::policy::Request;
-
-const FOUND: &str = r#"{"appsnap":"1","run":"A","fs":["d-1 ext4 u-1 /data"],"phase":"found"}"#;
-const DONE: &str = r#"{"appsnap":"1","run":"A","disk":["d-1 /dev/vdb"],"fs":["d-1 ext4 u-1 /data"],"pre.exit":"0","warm":"200 Sun, 22 Nov 2026 03:00:00 GMT","freeze":"1000 4000 1 1 1","created":"200 R1","group":"ssg-1","visible":"1","post.exit":"0","phase":"done"}"#;
-
-type Answer = Result<Reply, Failure>;
-type Asked = Arc<Mutex<Vec<(String, BTreeMap<String, String>)>>>;
-
-fn ok(value: Value) -> Answer {
-    Ok(Reply::new(200, value.to_string()))
-}
-
-fn refuse(code: &str) -> Answer {
-    Ok(Reply::new(403, json!({ "Code": code, "Message": "no", "RequestId": "R" }).to_string()))
-}
-
-fn silence() -> Answer {
-    Err(Failure { stage: Stage::Answer, message: "nobody answers".into() })
-}
-
-fn ended(output: &str) -> Answer {
-    let result = json!({ "InvokeId": "t", "InstanceId": "i-1", "InvocationStatus": "Success", "ExitCode": 0, "Output": output });
-    ok(json!({ "Invocation": { "InvocationResults": { "InvocationResult": [result] } } }))
-}
-
-fn running() -> Answer {
-    ok(json!({ "Invocation": { "InvocationResults": { "InvocationResult":
-        [{ "InvokeId": "t", "InstanceId": "i-1", "InvocationStatus": "Running" }] } } }))
-}
-
-/// What the good cloud answers; `call` is the action, for commands with their kind: `RunCommand go`, `result go`.
-fn good(call: &str, attempt: &str) -> Answer {
-    match call {
-        "RunCommand find" | "RunCommand go" | "RunCommand settle" => ok(json!({ "InvokeId": &call[11..] })),
-        "result find" => ended(FOUND),
-        "result go" | "result settle" => ended(&DONE.replace("\"A\"", &format!("{attempt:?}"))),
-        "DescribeInvocations" | "TagResources" => ok(json!({})),
-        "DescribeSnapshotGroups" => ok(json!({ "SnapshotGroups": { "SnapshotGroup": [{
-            "SnapshotGroupId": "ssg-1", "CreationTime": "2026-11-22T03:00:00Z", "Status": "progressing",
-            "Snapshots": { "Snapshot": [{ "SnapshotId": "s-1", "SourceDiskId": "d-1" }] } }] } })),
-        other => panic!("not expected: {other}"),
-    }
-}
-
-/// Protects one unit of one disk; `script` answers first, `None` leaves it to the good cloud.
-async fn play(script: impl Fn(&str) -> Option<Answer> + Send + Sync + 'static) -> (Outcome, Asked, Task) {
-    let start: jiff::Timestamp = "2026-11-22T03:00:00Z".parse().unwrap();
-    let clock = Clock::seeded(start, 1);
-    let request = json!({ "policy": "p", "targets": { "instanceIds": ["i-1"] }, "linux": { "scriptTimeoutInSeconds": 30 } });
-    let (asked, attempt) = (Asked::default(), ids::attempt_id("r-1", "i-1", 1));
-    let log = asked.clone();
-    let transport = Transport::scripted(move |wire: &Wire| {
-        let params: BTreeMap<String, String> = wire.query.iter().cloned().collect();
-        let call = match wire.action {
-            "RunCommand" => format!("RunCommand {}", params["Name"].split('-').nth(1).unwrap()),
-            "DescribeInvocationResults" => format!("result {}", params["InvokeId"]),
-            action => action.to_string(),
-        };
-        log.lock().unwrap().push((call.clone(), params));
-        script(&call).unwrap_or_else(|| good(&call, &attempt))
-    });
-    let keys = Credentials::new(Some("AK".into()), Some("s".into()), None).unwrap();
-    let settings = Settings {
-        transport,
-        clock,
-        endpoints: Endpoints::default(),
-        region_id: "cn-hangzhou".into(),
-        identities: Arc::default(),
-    };
-    let deadline = start + jiff::SignedDuration::from_mins(10);
-    let task = Task {
-        client: Client::new(settings, keys).until(deadline),
-        role_arn: None,
-        request: Request::parse(&request).unwrap(),
-        run: "r-1".into(),
-        unit: "u-1".into(),
-        region_id: "cn-hangzhou".into(),
-        account_id: "1".into(),
-        instance_id: "i-1".into(),
-        os_type: "linux".into(),
-        disks: vec![DiskFacts::named("d-1")],
-        started: start,
-        deadline: deadline - jiff::SignedDuration::from_secs(25),
-    };
-    let outcome = match earlier(&task).await {
-        Some(outcome) => outcome,
-        None => protect(&task).await,
-    };
-    assert!(task.client.clock().now() <= deadline, "over its deadline");
-    (outcome, asked, task)
-}
-
-fn calls(asked: &Asked, call: &str) -> Vec<BTreeMap<String, String>> {
-    asked.lock().unwrap().iter().filter(|(name, _)| name == call).map(|(_, params)| params.clone()).collect()
-}
-
-/// The status that the unit was closed with.
-fn closed(asked: &Asked) -> Option<String> {
-    let tags = calls(asked, "TagResources");
-    let close = tags.into_iter().find(|params| params["ResourceType"] == "invocation")?;
-    assert_eq!(close["Tag.1.Key"], "appsnap:outcome");
-    close.get("Tag.1.Value").cloned()
-}
-
-fn undo(unit: &Unit) -> Option<&str> {
-    unit.timeline.iter().find(|step| step.step == "settle-in-guest").map(|step| &*step.outcome)
-}
-
-fn code(unit: &Unit) -> Option<&str> {
-    unit.error.as_ref().map(|error| &*error.code)
-}
+use crate::protect::testing::*;
 
 #[tokio::test(start_paused = true)]
 async fn a_good_run_is_labelled_closed_and_never_taken_back() {
@@ -127,7 +10,10 @@ async fn a_good_run_is_labelled_closed_and_never_taken_back() {
     assert_eq!((closed(&asked).as_deref(), undo(&outcome.unit)), (Some("succeeded"), None));
     // Whatever id a guest tells: the group has to carry the attempt's own tag.
     let confirm = &calls(&asked, "DescribeSnapshotGroups")[0];
-    assert_eq!((&*confirm["Tag.1.Key"], &confirm["Tag.1.Value"]), ("appsnap:attempt", &attempt_of(&task)));
+    assert_eq!(
+        (&*confirm["Tag.1.Key"], &confirm["Tag.1.Value"]),
+        ("appsnap:attempt", &attempts::id(&task, 1))
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,7 +54,6 @@ async fn a_start_of_unknown_outcome_is_looked_for_in_the_guest() {
     let (outcome, asked, _) = play(|call| match call {
         "RunCommand go" => Some(silence()),
         "result settle" => Some(ended(r#"{"appsnap":"1","phase":"idle"}"#)),
-        "DescribeSnapshotGroups" => Some(ok(json!({}))),
         _ => None,
     })
     .await;
@@ -186,6 +71,7 @@ async fn an_undo_that_fails_is_stuck_and_loud_whatever_group_there_is() {
     let (outcome, asked, _) = play(|call| match call {
         "result go" => Some(running()),
         "RunCommand settle" => Some(refuse("X")),
+        "groups of the run" => Some(groups(&["ssg-1"], &[])),
         _ => None,
     })
     .await;
@@ -208,7 +94,7 @@ async fn what_cannot_be_confirmed_or_written_is_left_for_a_repeat() {
         ),
         (
             "not shown",
-            |c| (c == "DescribeSnapshotGroups").then(|| ok(json!({}))),
+            |c| (c == "DescribeSnapshotGroups").then(|| groups(&[], &[])),
             &["group.not_visible"],
             None,
         ),
@@ -223,5 +109,25 @@ async fn what_cannot_be_confirmed_or_written_is_left_for_a_repeat() {
             "{what}"
         );
         assert_eq!(closed(&asked), None, "{what}");
+        // Who settles it later can ask nobody whether our creates were fired by others.
+        assert_eq!(noted(&asked)[0].1, "appsnap:first-use", "{what}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_of_a_sequence_that_was_killed_in_its_window_is_waited_for() {
+    let looks = std::sync::atomic::AtomicU32::new(0);
+    let (outcome, asked, _) = play(move |call| match call {
+        "result go" => Some(ended("")),
+        "result settle" => Some(ended(r#"{"appsnap":"1","pre.exit":"0","fired":"1","phase":"lost"}"#)),
+        "groups of the run" => {
+            let nth = looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Some(groups(if nth < 5 { &[] } else { &["ssg-1"] }, &[]))
+        }
+        _ => None,
+    })
+    .await;
+    assert_eq!((outcome.status, outcome.unit.level), (Status::Degraded, Level::Crash));
+    assert_eq!(outcome.unit.snapshot_group_id.as_deref(), Some("ssg-1"));
+    assert_eq!(closed(&asked).as_deref(), Some("degraded"));
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::command::{DELIVERY, sequence_seconds};
+use super::nonces::Nonces;
 use super::{Stop, Task};
 use crate::acs::{Call, Network, Role, presign};
 use crate::api::ecs::{
@@ -60,12 +62,13 @@ pub fn session_policy(region: &str, account: &str, instance: &str, disks: &[Stri
     (statement(vec![of("instance", instance), of("disk", "*")]), true)
 }
 
-/// Signs the variants: one date, one token, a nonce each. Also the findings about how far the session is narrowed.
+/// Signs the variants: one date, one token, a nonce each. Also what can later be asked about their nonces, and the
+/// findings about how far the session is narrowed.
 pub async fn sign(
     task: &Task,
     attempt: &str,
     mounts: &[(String, String)],
-) -> Result<(Signed, Vec<Finding>), Stop> {
+) -> Result<(Signed, Nonces, Vec<Finding>), Stop> {
     let disks = task.disk_ids();
     let mut findings = Vec::new();
     let client = match &task.role_arn {
@@ -95,7 +98,9 @@ pub async fn sign(
             task.client.clone()
         }
     };
-    let credentials = client.credentials(Duration::from_secs(20 * 60)).await?;
+    // Long enough to ask about the nonces after the longest postscript.
+    let life = sequence_seconds(task) + 2 * DELIVERY;
+    let credentials = client.credentials(Duration::from_secs(life)).await?;
     let network = match &task.request.linux.endpoint {
         Endpoint::Public => Network::Public,
         _ => Network::Vpc,
@@ -150,7 +155,8 @@ pub async fn sign(
         creates: creates.into_iter().map(|variant| variant.signature).collect(),
         describes: describes.into_iter().map(|variant| variant.signature).collect(),
     };
-    Ok((signed, findings))
+    let nonces = Nonces { credentials, prefix: signed.nonce.clone(), creates: CREATES };
+    Ok((signed, nonces, findings))
 }
 
 fn seconds(time: Timestamp) -> String {

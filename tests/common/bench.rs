@@ -11,7 +11,8 @@ use appsnap::clock::Clock;
 use appsnap::local::cloud::{INSTANCE, LocalCloud, OPERATOR, REGION};
 use appsnap::local::fc::Outcome;
 use appsnap::local::world::{Fault, Mishap, Settings};
-use appsnap::report::Report;
+use appsnap::report::{Level, Report, Status};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 /// What the tools of a local cloud are.
@@ -65,6 +66,32 @@ pub fn request(fields: Value) -> Value {
         request[key] = value.clone();
     }
     request
+}
+
+/// Status, level and reasons of the only unit.
+pub fn verdict(report: &Report) -> (Status, Level, Vec<&str>) {
+    let unit = &report.units[0];
+    (report.status, unit.level, unit.reasons.iter().map(String::as_str).collect())
+}
+
+/// Kills the function in mid-run.
+pub fn kill(bench: &Bench) {
+    for pid in bench.cloud.function.pids() {
+        kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
+    }
+}
+
+/// The vendor's tag that every snapshot of the only group has.
+pub async fn vendor_tags(bench: &Bench) -> Vec<&'static str> {
+    vendor_tags_in(&bench.tags().await)
+}
+
+/// The vendor's tags among the tags of a group's snapshots: each is on all of them or on none.
+pub fn vendor_tags_in(tags: &[BTreeMap<String, String>]) -> Vec<&'static str> {
+    let all = |key: &str| tags.iter().filter(|tags| tags.contains_key(key)).count();
+    let known = ["APPConsistent", "FsConsistent"];
+    assert!(known.iter().all(|key| [0, tags.len()].contains(&all(key))), "{tags:?}");
+    known.into_iter().filter(|key| all(key) > 0).collect()
 }
 
 impl Bench {
@@ -131,7 +158,12 @@ impl Bench {
     pub async fn tags(&self) -> Vec<BTreeMap<String, String>> {
         let groups = self.groups().await;
         assert_eq!(groups.len(), 1, "{groups:?}");
-        let ids: Vec<String> = groups[0].snapshots.iter().map(|one| one.snapshot_id.clone()).collect();
+        self.tags_of(&groups[0]).await
+    }
+
+    /// The tags of the snapshots of a group.
+    pub async fn tags_of(&self, group: &SnapshotGroup) -> Vec<BTreeMap<String, String>> {
+        let ids: Vec<String> = group.snapshots.iter().map(|one| one.snapshot_id.clone()).collect();
         let seen = ecs::describe_snapshots(&self.client, REGION, &ids).await.unwrap();
         assert_eq!(seen.len(), 3);
         seen.into_iter().map(|one| map(one.tags)).collect()
@@ -139,10 +171,17 @@ impl Bench {
 
     /// The tags of the only invocation that ran a sequence.
     pub async fn record(&self) -> BTreeMap<String, String> {
+        let mut found = self.records().await;
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.remove(0)
+    }
+
+    /// The tags of all invocations that ran a sequence, in order.
+    pub async fn records(&self) -> Vec<BTreeMap<String, String>> {
         let tags = [("appsnap:policy".to_owned(), "orders-db".to_owned())];
         let mut found = assistant::invocations_by_tag(&self.client, REGION, &tags).await.unwrap();
-        assert_eq!(found.len(), 1, "{found:?}");
-        map(found.remove(0).tags)
+        found.sort_by(|a, b| a.creation_time.cmp(&b.creation_time));
+        found.into_iter().map(|one| map(one.tags)).collect()
     }
 
     /// The event that ECS emits when the only sequence is over.

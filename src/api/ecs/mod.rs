@@ -78,6 +78,31 @@ pub async fn tag_resources(
     Ok(())
 }
 
+/// Removes tags by key, as [`tag_resources`] sets them; one that is not there is no error.
+///
+/// # Errors
+/// Those of the first call that fails.
+pub async fn untag_resources(
+    client: &Client,
+    region_id: &str,
+    resource_type: &str,
+    ids: &[String],
+    keys: &[String],
+) -> Result<(), Error> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    for ids in ids.chunks(50) {
+        let call = call("UntagResources", region_id, Kind::Idempotent)
+            .on(named(ids))
+            .param("ResourceType", resource_type)
+            .list("ResourceId", ids)
+            .list("TagKey", keys);
+        client.call(&call).await?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -112,10 +137,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn tags_are_removed_by_key() {
+        let (client, seen) = answering(json!({}));
+        let keys = strings(&["APPConsistent"]);
+        untag_resources(&client, "r", "snapshot", &strings(&["s-1"]), &keys).await.unwrap();
+        let expected = strings(&[
+            "Action=UntagResources",
+            "ResourceId.1=s-1",
+            "ResourceType=snapshot",
+            "TagKey.1=APPConsistent",
+        ]);
+        assert_eq!(flat(&seen.lock().unwrap()[0]), expected);
+    }
+
+    #[tokio::test]
     async fn nothing_to_tag_is_no_call() {
         let (client, seen) = answering(json!({}));
         tag_resources(&client, "r", "snapshot", &[], &[("k".into(), "v".into())]).await.unwrap();
         tag_resources(&client, "r", "snapshot", &strings(&["s-1"]), &[]).await.unwrap();
+        untag_resources(&client, "r", "snapshot", &strings(&["s-1"]), &[]).await.unwrap();
         assert!(seen.lock().unwrap().is_empty());
     }
 }

@@ -91,9 +91,13 @@ impl Instance {
             Err(why) => {
                 group.signal(Signal::KILL);
                 let _ = child.wait().await; // reaped
-                for pump in [out, err].into_iter().flatten() {
-                    let _ = limited(clock, Duration::from_secs(1), pump).await; // its last lines tell why
-                }
+                // What it wrote last may still be in the pipes; a child of it may hold them for ever.
+                let read = async {
+                    for pump in [out, err].into_iter().flatten() {
+                        let _ = pump.await;
+                    }
+                };
+                let _ = tokio::time::timeout(Duration::from_secs(1), read).await;
                 Err(format!("{why}; its last lines: {}", lock(&log.lines).join(" | ")))
             }
         }

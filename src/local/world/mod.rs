@@ -288,6 +288,7 @@ impl World {
             ("2014-05-26", "DeleteSnapshotGroup") => Self::delete_snapshot_group,
             ("2014-05-26", "DescribeSnapshots") => Self::describe_snapshots,
             ("2014-05-26", "TagResources") => Self::tag_resources,
+            ("2014-05-26", "UntagResources") => Self::untag_resources,
             ("2014-05-26" | "2015-04-01", "") => {
                 return Err(ApiError::new(
                     400,

@@ -1,4 +1,4 @@
-//! Tags: what resources carry, and TagResources, which overwrites by key.
+//! Tags: what resources carry, TagResources, which overwrites by key, and UntagResources.
 
 use std::collections::BTreeMap;
 
@@ -44,24 +44,9 @@ impl World {
         params: &mut Params,
     ) -> Result<Value, ApiError> {
         let region = self.region(params)?;
-        let kind = params.required("ResourceType")?;
-        let ids = params.list("ResourceId", usize::MAX)?;
+        let (kind, ids) = resources(params)?;
         let tags = params.tags()?;
         params.finish()?;
-        if ids.is_empty() {
-            return Err(ApiError::new(
-                404,
-                "MissingParameter.ResourceIds",
-                "The parameter ResourceIds is required.",
-            ));
-        }
-        if ids.len() > 50 {
-            return Err(ApiError::new(
-                400,
-                "NumberExceed.ResourceIds",
-                "At most 50 ResourceIds are allowed.",
-            ));
-        }
         if tags.0.is_empty() {
             return Err(ApiError::new(404, "MissingParameter.Tags", "The parameter Tags is required."));
         }
@@ -78,6 +63,32 @@ impl World {
         }
         for id in &ids {
             self.tags_of(context, &region, &kind, id)?.0.extend(tags.0.clone());
+        }
+        Ok(json!({}))
+    }
+
+    /// UntagResources: all or nothing; a key that is not there is no error.
+    pub(super) fn untag_resources(
+        &mut self,
+        context: &Context,
+        params: &mut Params,
+    ) -> Result<Value, ApiError> {
+        let region = self.region(params)?;
+        let (kind, ids) = resources(params)?;
+        let keys = params.list("TagKey", 20)?;
+        let all = params.boolean("All")?.unwrap_or(false);
+        params.finish()?;
+        if keys.is_empty() && !all {
+            return Err(ApiError::new(404, "MissingParameter.TagKey", "The parameter TagKey is required."));
+        }
+        for id in &ids {
+            context.require("ecs:UntagResources", &context.arn(&region, &kind, id))?;
+            self.tags_of(context, &region, &kind, id)?;
+        }
+        for id in &ids {
+            let tags = &mut self.tags_of(context, &region, &kind, id)?.0;
+            // `All` counts only where no key is named.
+            tags.retain(|key, _| !keys.is_empty() && !keys.contains(key));
         }
         Ok(json!({}))
     }
@@ -116,5 +127,18 @@ impl World {
             }
         };
         found.ok_or_else(|| ApiError::not_found("ResourceId", id))
+    }
+}
+
+/// ResourceType and the 1 to 50 ResourceIds.
+fn resources(params: &mut Params) -> Result<(String, Vec<String>), ApiError> {
+    let kind = params.required("ResourceType")?;
+    let ids = params.list("ResourceId", usize::MAX)?;
+    match ids.len() {
+        0 => {
+            Err(ApiError::new(404, "MissingParameter.ResourceIds", "The parameter ResourceIds is required."))
+        }
+        1..=50 => Ok((kind, ids)),
+        _ => Err(ApiError::new(400, "NumberExceed.ResourceIds", "At most 50 ResourceIds are allowed.")),
     }
 }

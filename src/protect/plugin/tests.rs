@@ -104,7 +104,7 @@ async fn play(script: Script) -> (Outcome, Asked) {
         started: start,
         deadline: deadline - jiff::SignedDuration::from_secs(25),
     };
-    let outcome = protect(&task).await;
+    let outcome = protect(&task, blank(&task)).await;
     assert!(task.client.clock().now() <= deadline, "over its deadline");
     (outcome, asked)
 }

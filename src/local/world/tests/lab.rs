@@ -58,13 +58,18 @@ impl Lab {
 
     pub(crate) fn request(&mut self, action: &str, pairs: &[(&str, &str)]) -> Call {
         self.nonce += 1;
+        self.request_with(action, pairs, self.nonce)
+    }
+
+    /// As `request`, with a nonce of the caller's choice.
+    pub(crate) fn request_with(&self, action: &str, pairs: &[(&str, &str)], nonce: u32) -> Call {
         let sts = ["AssumeRole", "GetCallerIdentity"].contains(&action);
         let mut headers = vec![
             ("host".into(), "ecs.cn-hangzhou.aliyuncs.com".into()),
             ("x-acs-action".into(), action.into()),
             ("x-acs-version".into(), if sts { "2015-04-01" } else { "2014-05-26" }.into()),
             ("x-acs-date".into(), seconds(self.now)),
-            ("x-acs-signature-nonce".into(), self.nonce.to_string()),
+            ("x-acs-signature-nonce".into(), nonce.to_string()),
         ];
         headers.extend(self.key.2.clone().map(|token| ("x-acs-security-token".into(), token)));
         let pairs: Vec<String> = pairs.iter().map(|(k, v)| format!("{k}={}", encode(v))).collect();

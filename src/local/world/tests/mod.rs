@@ -97,6 +97,15 @@ fn requests_that_prove_nothing_are_refused() {
     assert_eq!(handle(&mut lab, &call, -16), "400 InvalidTimeStamp.Expired");
     assert_eq!(handle(&mut lab, &call, 14), "200 ok");
     assert_eq!(handle(&mut lab, &call, 0), "400 SignatureNonceUsed");
+    // A nonce is used up for its key, whatever it was used for: not for another key.
+    let nonce = call.header("x-acs-signature-nonce").unwrap().parse::<u32>().unwrap();
+    let create = lab.request_with("CreateSnapshotGroup", &[("RegionId", "cn-hangzhou")], nonce);
+    assert_eq!(handle(&mut lab, &create, 0), "400 SignatureNonceUsed");
+    lab.world.add_user("1", "other", ("LTAIother", "s"), Policy::full());
+    let own = std::mem::replace(&mut lab.key, ("LTAIother".into(), "s".into(), None));
+    let call = lab.request_with("DescribeRegions", &[], nonce);
+    assert_eq!(handle(&mut lab, &call, 0), "200 ok");
+    lab.key = own;
     lab.key.1 = "wrong".into();
     let call = lab.request("DescribeRegions", &[]);
     assert_eq!(handle(&mut lab, &call, 0), "400 SignatureDoesNotMatch");
@@ -226,6 +235,11 @@ fn tags_reach_snapshots_but_not_groups_and_disks_come_from_snapshots() {
     lab.ok("TagResources", &[&tag[..], &[("ResourceType", "snapshot")]].concat());
     let found = lab.ok("DescribeSnapshots", &[("Tag.1.Key", "APPConsistent"), ("Tag.1.Value", "True")]);
     assert_eq!(found["Snapshots"]["Snapshot"][0]["Tags"]["Tag"][0]["TagKey"], "APPConsistent");
+    let untag = [("ResourceId.1", snapshot.as_str()), ("ResourceType", "snapshot"), ("TagKey.2", "absent")];
+    assert_eq!(lab.refused("UntagResources", &untag[..2]), "404 MissingParameter.TagKey");
+    lab.ok("UntagResources", &[&untag[..], &[("TagKey.1", "APPConsistent")]].concat());
+    let left = lab.ok("DescribeSnapshots", &[("SnapshotIds", &format!("[{snapshot:?}]"))]);
+    assert_eq!(left["Snapshots"]["Snapshot"][0]["Tags"]["Tag"], json!([]));
     let on_group = [("ResourceId.1", group.as_str()), ("Tag.1.Key", "a"), ("ResourceType", "snapshotgroup")];
     assert_eq!(lab.refused("TagResources", &on_group), "404 InvalidResourceType.NotFound");
     let wanted =

@@ -1,0 +1,102 @@
+//! The snapshot groups of a unit: the one that an attempt made, and those that nobody waited for.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use super::label::VENDOR_KEYS;
+use super::repeat::level_of;
+use super::{Task, attempts};
+use crate::acs::{Error, Pace, wait_until};
+use crate::api::ecs::{self, GroupFilter, SnapshotGroup};
+use crate::guest::told::Told;
+use crate::report::Level;
+
+/// How long a group is looked for that must be there, or may be. Shorter than what another delivery waits before it
+/// takes this function for dead.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(15);
+/// How long after a create that the cloud refused for good.
+const SHORT: SignedDuration = SignedDuration::from_secs(3);
+const PACE: Pace = Pace { first: Duration::from_millis(200), factor: 1.5, longest: Duration::from_secs(2) };
+
+/// The group of an attempt: by the id that the guest knows and the attempt's tag, and waited for until all its disks
+/// show. Where the guest knows none: any group of this unit, since a create of unknown outcome may have made one.
+pub async fn confirm(
+    task: &Task,
+    attempt: &str,
+    told: Option<&Told>,
+) -> Result<Option<SnapshotGroup>, Error> {
+    let id: Vec<String> = told.and_then(|told| told.group.clone()).into_iter().collect();
+    // Always by a tag, which only a request signed for this run can have set: a guest may tell any id.
+    let tags = match id.is_empty() {
+        true => [("appsnap:run".to_string(), task.run.clone())],
+        false => [("appsnap:attempt".to_string(), attempt.to_string())],
+    };
+    let instance_id = id.is_empty().then_some(&*task.instance_id);
+    let filter = GroupFilter { ids: &id, tags: &tags, instance_id, ..GroupFilter::default() };
+    let patience = match told {
+        // A sequence that was killed could not tell any more what it had sent.
+        Some(told) if id.is_empty() && told.phase != "lost" => match told.created {
+            None => SignedDuration::ZERO, // never asked for
+            Some(_) if attempts::in_doubt(told) => PATIENCE,
+            Some(_) => SHORT,
+        },
+        _ => PATIENCE,
+    };
+    let until = (task.client.clock().now() + patience).min(task.deadline);
+    let look = || async {
+        let groups = ecs::describe_snapshot_groups(&task.client, &task.region_id, &filter).await?;
+        let group = chosen(groups, attempt);
+        let shows = |group: &SnapshotGroup, id: &str| group.snapshots.iter().any(|s| s.source_disk_id == id);
+        let whole = group.as_ref().is_some_and(|g| task.disks.iter().all(|disk| shows(g, &disk.disk_id)));
+        // At the end of the patience what there is has to do.
+        Ok::<_, Error>((whole || task.client.clock().now() >= until).then_some(group))
+    };
+    Ok(wait_until(task.client.clock(), PACE, until, look).await?.flatten())
+}
+
+/// The group of an attempt that is settled; nothing is waited for.
+pub async fn settled(task: &Task, attempt: &str) -> Result<Option<SnapshotGroup>, Error> {
+    Ok(chosen(of_unit(task).await?, attempt))
+}
+
+/// Rather one with the attempt's own tag; any other may be of an attempt before.
+fn chosen(groups: Vec<SnapshotGroup>, attempt: &str) -> Option<SnapshotGroup> {
+    let own = |group: &SnapshotGroup| {
+        group.tags.iter().any(|tag| tag.key == "appsnap:attempt" && tag.value == attempt)
+    };
+    let (own, others): (Vec<_>, Vec<_>) = groups.into_iter().partition(own);
+    own.into_iter().chain(others).next()
+}
+
+/// The lowest level that the tags of its snapshots name; `None`: they name none.
+pub fn labelled(group: &SnapshotGroup) -> Option<Level> {
+    let tags = group.snapshots.iter().flat_map(|snapshot| &snapshot.tags);
+    tags.filter(|tag| tag.key == "appsnap:level").map(|tag| level_of(&tag.value)).min()
+}
+
+/// Every group that carries the run's tag and holds disks of this instance, whichever attempt made it, and whoever.
+pub async fn of_unit(task: &Task) -> Result<Vec<SnapshotGroup>, Error> {
+    let tags = [("appsnap:run".to_string(), task.run.clone())];
+    let filter = GroupFilter { instance_id: Some(&task.instance_id), tags: &tags, ..GroupFilter::default() };
+    ecs::describe_snapshot_groups(&task.client, &task.region_id, &filter).await
+}
+
+/// Writes tags on all members; a vendor's tag of another level than this one's is removed before.
+pub async fn tag(
+    task: &Task,
+    group: &SnapshotGroup,
+    level: Level,
+    tags: &[(String, String)],
+) -> Result<(), Error> {
+    let own = super::label::vendor_tag(level).map(|(key, _)| key);
+    let there = |key: &&str| group.snapshots.iter().flat_map(|s| &s.tags).any(|tag| tag.key == **key);
+    let wrong = VENDOR_KEYS.iter().copied().filter(|key| Some(*key) != own).filter(there);
+    let wrong: Vec<String> = wrong.map(str::to_string).collect();
+    let ids: Vec<String> = group.snapshots.iter().map(|s| s.snapshot_id.clone()).collect();
+    let (client, region_id) = (&task.client, &task.region_id);
+    let removed = ecs::untag_resources(client, region_id, "snapshot", &ids, &wrong).await;
+    // The true level is written all the same: a reader then sees that the two do not agree.
+    ecs::tag_resources(client, region_id, "snapshot", &ids, tags).await?;
+    removed
+}
