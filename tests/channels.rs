@@ -53,11 +53,11 @@ async fn every_channel_is_told_of_every_end_of_a_run() {
     if !need(&NEEDS) {
         return;
     }
-    let throttled = Mishap::Code(400, "Throttling.User".into());
-    let bench = Bench::start(fault("CreateSnapshotGroup", Some(1), throttled), "true").await;
+    let refused = Mishap::Code(403, "QuotaExceed.Snapshot".into());
+    let bench = Bench::start(fault("CreateSnapshotGroup", Some(1), refused), "true").await;
     let application = json!({ "minimumLevel": "application" });
     let runs = [
-        ("true", json!({}), Status::Failed, "create.failed", "Throttling.User"),
+        ("true", json!({}), Status::Failed, "create.failed", "QuotaExceed.Snapshot"),
         ("true", json!({}), Status::Succeeded, "Level", "application"),
         ("chmod 0755 /tmp/prescript.sh", json!({}), Status::Degraded, "script.mode", "chmod 0700 the script"),
         ("true", application, Status::Refused, "script.mode", "nothing was touched"),

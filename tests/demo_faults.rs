@@ -21,7 +21,7 @@ const EXPECTED: [(&str, &[&str], &str); 9] = [
     ("agent-killed", &["application"], "group.not_visible"),
     ("freeze-too-slow", &["none", "crash"], "watchdog.fired"),
     ("api-silent", &["none"], "create.failed"),
-    ("function-killed", &["application"], "group.not_visible"),
+    ("function-killed", &["crash"], "group.unproven"),
     ("lock-lost", &["filesystem"], "script.post"),
     ("script-hangs", &["filesystem"], "script.timeout"),
     ("api-throttled", &["none", "application"], "create.failed"),

@@ -64,7 +64,7 @@ pub(super) const FAULTS: [Fault; 9] = [
         name: "api-silent",
         happens: "The request for the snapshot is never answered.",
         victims: "ec2-consistent-snapshot (#2): the call hung with the root frozen, and nobody was left to thaw. Azure VM Backup (PR #2021): an answer took 60 s inside the freeze.",
-        answer: "The wait ends within timeoutInSeconds; then it thaws, runs the postscript and says that there is no copy.",
+        answer: "The wait ends within timeoutInSeconds; then it thaws and runs the postscript. After three windows it says that there is no copy.",
         ceiling: Level::None,
     },
     Fault {
@@ -104,8 +104,8 @@ pub(super) const FAULTS: [Fault; 9] = [
         name: "function-killed",
         happens: "The function is killed while all is frozen; the same event comes again.",
         victims: "Velero (#511): an error between its two hooks, and the file system stays frozen. Snapshot functions on AWS (ebs_snapper #11): the time limit ends them in mid-run.",
-        answer: "The guest goes on alone: snapshot, thaw, postscript. The repeat of the event finds the run, settles it, and makes no second copy.",
-        ceiling: Level::Application,
+        answer: "The guest goes on alone: snapshot, thaw, postscript. The repeat of the event finds the run, settles it, and makes no second copy. It claims crash only: the key that could show whose group it is died with the function.",
+        ceiling: Level::Crash,
     },
 ];
 
