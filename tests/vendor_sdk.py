@@ -69,6 +69,10 @@ def main():
         tag=[ecs_models.DescribeInstancesRequestTag(key="backup", value="every night + more")],
     ), RUNTIME).body.instances.instance
     assert [(one.instance_id, one.status, one.ostype) for one in instances] == [("i-vendor", "Running", "linux")], instances
+    roles = ecs.describe_instance_ram_role_with_options(ecs_models.DescribeInstanceRamRoleRequest(
+        region_id=REGION, instance_ids=json.dumps(["i-vendor"]), page_size=50), RUNTIME).body.instance_ram_role_sets
+    roles = [(one.instance_id, one.ram_role_name) for one in roles.instance_ram_role_set]
+    assert roles == [("i-vendor", "GuestRole")], roles
     disks = ecs.describe_disks_with_options(ecs_models.DescribeDisksRequest(
         region_id=REGION, instance_id="i-vendor", max_results=100), RUNTIME).body.disks.disk
     assert [disk.size for disk in disks] == [20, 20] and disks[0].serial_number == disks[0].disk_id[2:], disks

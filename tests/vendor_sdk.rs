@@ -24,6 +24,7 @@ fn world() -> World {
     });
     world.add_instance(Instance {
         id: "i-vendor".into(),
+        ram_role: Some("GuestRole".into()),
         account_id: account_id.clone(),
         region_id: region_id.clone(),
         zone_id: zone_id.clone(),

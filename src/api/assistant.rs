@@ -52,7 +52,7 @@ pub async fn describe_cloud_assistant_status(
     Ok(found)
 }
 
-/// A shell command to be run as root in `/` on one instance.
+/// A command to be run on one instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunCommand<'a> {
     /// Where the instance is.
@@ -61,6 +61,8 @@ pub struct RunCommand<'a> {
     pub instance_id: &'a str,
     /// At most 128 characters; shown in the console.
     pub name: &'a str,
+    /// `RunShellScript`: as root in `/`; `RunPowerShellScript`: as System where the agent lives.
+    pub kind: &'a str,
     /// At most 18 KB.
     pub content: &'a [u8],
     /// In full seconds, at least 10; then the agent kills it (and only it, not its children).
@@ -93,16 +95,17 @@ pub async fn run_command(client: &Client, command: &RunCommand<'_>) -> Result<St
             format!("the command has {} bytes as base64; RunCommand takes {CONTENT_LIMIT}", content.len());
         return Err(Error::invalid("RunCommand", command.instance_id, message));
     }
+    let posix = command.kind == "RunShellScript";
     let call = call("RunCommand", command.region_id, Kind::Idempotent)
         .on(command.instance_id)
-        .param("Type", "RunShellScript")
+        .param("Type", command.kind)
         .param("ContentEncoding", "Base64")
         .param("CommandContent", content)
         .list("InstanceId", &[command.instance_id.to_owned()])
         .param("Name", command.name)
         .param("Timeout", command.timeout.as_secs().max(10))
-        .param("Username", "root")
-        .param("WorkingDir", "/")
+        .maybe("Username", posix.then_some("root"))
+        .maybe("WorkingDir", posix.then_some("/"))
         .param("TerminationMode", "Process")
         .param("ClientToken", command.client_token)
         .tags(command.tags);
@@ -301,6 +304,7 @@ mod tests {
             region_id: "cn-hangzhou",
             instance_id: "i-1",
             name: "appsnap",
+            kind: "RunShellScript",
             content,
             timeout: Duration::from_secs(900),
             client_token: "t-1",
@@ -327,6 +331,14 @@ mod tests {
             "WorkingDir=/",
         ];
         assert_eq!(flat(&seen.lock().unwrap()[0]), expected);
+    }
+
+    #[tokio::test]
+    async fn windows_runs_as_itself_where_it_is() {
+        let (client, seen) = answering(json!({"InvokeId": "t-9"}));
+        run_command(&client, &RunCommand { kind: "RunPowerShellScript", ..command(b"") }).await.unwrap();
+        let names: Vec<_> = seen.lock().unwrap()[0].keys().cloned().collect();
+        assert!(!names.iter().any(|name| ["Username", "WorkingDir"].contains(&&**name)), "{names:?}");
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Failure, bootstrap, install, out};
 use crate::clock::Clock;
 use crate::local::cloud::{ACCOUNT, DISKS, INSTANCE, LocalCloud, OPERATOR, REGION};
-use crate::local::world;
+use crate::local::{windows, world};
 
 /// Run the local cloud until Ctrl-C.
 #[derive(Debug, clap::Args)]
@@ -45,6 +45,7 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
         let told = json!({
             "endpoint": cloud.endpoint(), "caFile": ca, "regionId": REGION, "accountId": ACCOUNT,
             "accessKeyId": OPERATOR.0, "accessKeySecret": OPERATOR.1, "instanceId": INSTANCE, "diskIds": disks,
+            "windowsInstanceId": windows::INSTANCE,
         });
         out(&format!("{told:#}\n"))?;
     } else {
@@ -60,6 +61,10 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
             println!("  export {name}={value}");
         }
         println!("\n  region {REGION}, account {ACCOUNT}, instance {INSTANCE}");
+        println!(
+            "  instance {} (Windows, simulated: it can run the vendor's plugin only)",
+            windows::INSTANCE
+        );
         for (id, filesystem, mount, _) in DISKS {
             println!("  disk {id} ({} on {mount})", filesystem.name());
         }

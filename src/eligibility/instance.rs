@@ -55,10 +55,10 @@ fn os(instance: &InstanceFacts) -> Option<Finding> {
         "linux" if matrix::lists_linux(&instance.os_name) => None,
         "windows" => Some(finding(
             "os.windows",
-            Severity::Blocker,
+            Severity::Note,
             id,
-            "Windows guests (VSS) are not supported yet",
-            "leave the instance out of targets.instanceIds",
+            "a Windows guest is protected by the vendor's plugin (VSS), whose arguments there were never observed",
+            "do a first run on a test instance with minimumLevel application, and read its report",
         )),
         // The guest itself shows whether it can be frozen, so this is no reason to stop.
         _ => Some(finding(
@@ -86,7 +86,7 @@ mod tests {
             (|i| i.status = "Starting".into(), "instance.state", Severity::Blocker),
             (|i| i.status.clear(), "instance.state", Severity::Blocker),
             (|i| i.locks = vec!["security".into()], "instance.locked", Severity::Blocker),
-            (|i| i.os_type = "windows".into(), "os.windows", Severity::Blocker),
+            (|i| i.os_type = "windows".into(), "os.windows", Severity::Note),
             (|i| i.os_name = "Debian  12.5 64 bit".into(), "os.unsupported", Severity::Note),
             (|i| i.os_name = "CentOS  7.5 64 bit".into(), "os.unsupported", Severity::Note),
             (|i| i.os_type.clear(), "os.unsupported", Severity::Note),

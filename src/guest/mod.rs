@@ -8,6 +8,9 @@
 //!
 //! The source is in five files of shell beside this one (`sequence.sh` tells the story); [`render`] packs them,
 //! [`told`] reads the one line of JSON that comes back.
+//!
+//! [`plugin`] is the other engine: one command that runs the vendor's app-snapshot-plugin.
 
+pub mod plugin;
 pub mod render;
 pub mod told;

@@ -11,8 +11,8 @@ use crate::api::fc::{Invoke, Mode, invoke_function};
 use crate::eligibility;
 use crate::event::Kind;
 use crate::policy::{Request, ids};
-use crate::protect::saga::{self, Next};
-use crate::protect::{Outcome, Task, survey};
+use crate::protect::saga::Next;
+use crate::protect::{self, Outcome, Task, survey};
 use crate::report::{ErrorReport, Report, Status, Unit};
 
 impl App {
@@ -123,11 +123,13 @@ impl App {
                 region_id: region_id.clone(),
                 account_id: account_id.clone(),
                 instance_id: surveyed.instance_id.clone(),
+                // Of an instance that is not shown nothing is known; it is refused.
+                os_type: if surveyed.os_type.is_empty() { "linux".into() } else { surveyed.os_type.clone() },
                 disks: surveyed.disks.clone(),
                 started: origin.started,
                 deadline: invocation.deadline - FAREWELL,
             };
-            let unit = crate::protect::blank(&task);
+            let unit = protect::blank(&task);
             let handle = at_work.spawn(async move { (index, one(task, surveyed).await) });
             started.insert(handle.id(), (index, unit));
         }
@@ -185,7 +187,7 @@ fn broken(mut unit: Unit, error: &tokio::task::JoinError) -> Outcome {
 
 /// A repeat stays one, whatever the survey finds today; else a unit with a blocker is refused untouched.
 async fn one(task: Task, surveyed: survey::Surveyed) -> Outcome {
-    let mut outcome = match saga::earlier(&task).await {
+    let mut outcome = match protect::earlier(&task).await {
         Next::Over(outcome) => outcome,
         Next::Attempt(unit) if eligibility::blocked(&surveyed.findings) => {
             let blockers =
@@ -193,11 +195,8 @@ async fn one(task: Task, surveyed: survey::Surveyed) -> Outcome {
             let reasons = blockers.map(|f| f.code.clone()).collect();
             Outcome { status: Status::Refused, settled: None, again: false, unit: Unit { reasons, ..unit } }
         }
-        Next::Attempt(unit) => saga::protect(&task, unit).await,
+        Next::Attempt(unit) => protect::protect(&task, unit).await,
     };
-    if !surveyed.os_type.is_empty() {
-        outcome.unit.os_type = surveyed.os_type;
-    }
     let own = std::mem::take(&mut outcome.unit.findings);
     outcome.unit.findings = surveyed.findings.into_iter().chain(own).collect();
     outcome.unit.timeline.sort_by_key(|step| (step.start_ms, step.end_ms));

@@ -10,7 +10,7 @@ use super::{App, FAREWELL, Invocation, Origin};
 use crate::acs::{Client, Role};
 use crate::api::assistant::{self, InvocationResult};
 use crate::policy::Request;
-use crate::protect::{self, Task, attempts, saga};
+use crate::protect::{self, Task, attempts};
 use crate::report::{ErrorReport, Report, Status, Unit};
 
 /// The function that started the command is usually still at work when its end is told: it goes first.
@@ -64,10 +64,17 @@ impl App {
             return Ok(self.ignored(origin, format!("{invoke_id} is settled")));
         }
         let word = |key: &str| tag(&result, key).unwrap_or_default();
+        let linux = match tag(&result, "appsnap:engine") {
+            Some("plugin") => {
+                json!({ "engine": "plugin", "enableFsFreeze": word("appsnap:freeze") != "false" })
+            }
+            _ => json!({ "thawOn": tag(&result, "appsnap:thaw-on").unwrap_or("visible") }),
+        };
         let request = json!({
             "policy": word("appsnap:policy"), "targets": { "instanceIds": [instance_id] },
             "consistency": word("appsnap:wanted"), "minimumLevel": word("appsnap:minimum"),
-            "linux": { "thawOn": tag(&result, "appsnap:thaw-on").unwrap_or("visible") },
+            "linux": linux,
+            "windows": { "enableWriters": word("appsnap:writers") != "false" },
         });
         let request = Request::parse(&request).map_err(|invalid| ErrorReport::from(&invalid))?;
         let task = Task {
@@ -82,6 +89,7 @@ impl App {
                 .or_else(|| invocation.account_id.clone())
                 .unwrap_or_default(),
             instance_id: instance_id.into(),
+            os_type: tag(&result, "appsnap:os").unwrap_or("linux").into(),
             disks: Vec::new(),
             started: origin.started,
             deadline: invocation.deadline - FAREWELL,
@@ -91,7 +99,7 @@ impl App {
         let unit = Unit { attempt: number, ..protect::blank(&task) };
         let noted = word("appsnap:first-use") == "shown";
         // Should another attempt be of use: it takes the whole request, which a repeat of the event brings.
-        let outcome = saga::finish(&task, unit, invoke_id, noted).await;
+        let outcome = protect::finish(&task, unit, invoke_id, noted).await;
         let mut report = self.summed_up(origin, &task.request, vec![outcome], &client);
         report.run.clone_from(&task.run);
         Ok(self.notified(report, None, origin, invocation).await)

@@ -13,11 +13,13 @@ use super::agent::{self, Agent};
 use super::fc::{Fc, Function};
 use super::guest::{DiskSpec, Guest, GuestSpec};
 use super::host::Failure;
+use super::plugin::{self, Metadata, ROLE, ROLE_POLICY};
 use super::robot::Brand;
 use super::server::{Cloud, Server};
 use super::sink::Sink;
 use super::store::{Filesystem, Store};
-use super::world::{self, CommandNews, Effect, Happening, Policy, Settings, Task, World};
+use super::windows;
+use super::world::{self, CommandNews, Effect, Happening, PluginFault, Policy, Settings, Task, World};
 use crate::clock::Clock;
 use crate::secret::Secret;
 
@@ -41,6 +43,8 @@ pub const WEBHOOK_SECRET: &str = "whsec_YXBwc25hcC1sb2NhbC1jbG91ZC13ZWJob29rLWtl
 const ROBOT_SECRETS: [(Brand, &str); 2] =
     [(Brand::DingTalk, "SEClocal0dingtalk"), (Brand::Feishu, "local0feishu")];
 
+/// Seconds that the guest's credentials last: for an `appsnap local` that is forgotten over a weekend.
+const LONG: u32 = 7 * 24 * 3600;
 const IMAGE_MIB: u64 = 320;
 const PRESCRIPT: &str =
     "#!/bin/sh\n# A real one locks the database here.\necho \"appsnap-mark: phase=$APPSNAP_PHASE\"\n";
@@ -78,6 +82,7 @@ impl LocalCloud {
             move |error: std::io::Error| Failure(format!("{what}: {error}"))
         };
         let (effects, mut todo) = mpsc::unbounded_channel();
+        let plugin_faults = settings.plugin_faults.clone();
         let cloud = Cloud::new(populated(settings), clock.clone(), effects);
         let server = Server::start(cloud.clone(), std::net::Ipv4Addr::LOCALHOST.into(), port, &[])
             .await
@@ -98,6 +103,12 @@ impl LocalCloud {
             hosts: Vec::new(),
         };
         let guest = Arc::new(Guest::start(clock, &store, &spec).await?);
+        let role = format!("acs:ram::{ACCOUNT}:role/{ROLE}");
+        let session = cloud.look(|world, now| world.session(now, &role, INSTANCE, LONG, None));
+        if let Some(session) = &session {
+            let metadata = Metadata { endpoint: &endpoint(&server), region_id: REGION, session };
+            plugin::install(&guest, &metadata, &plugin_faults).await?;
+        }
         let agent = Agent::new(clock, &guest, Duration::from_millis(300));
         let sink = Sink::start(Secret::new(WEBHOOK_SECRET), clock.clone())
             .await
@@ -110,7 +121,8 @@ impl LocalCloud {
         let function = Fc::new(deployed(&server, &sink, &ca_file, bootstrap), cloud.clone(), clock.clone());
         server.serve_function(function.clone());
         let mut work = JoinSet::new();
-        let hands = Hands { cloud, store: store.clone(), agent: agent.clone() };
+        let hands =
+            Hands { cloud, store: store.clone(), agent: agent.clone(), clock: clock.clone(), plugin_faults };
         work.spawn(async move {
             let mut under_way = JoinSet::new();
             while let Some(effect) = todo.recv().await {
@@ -166,6 +178,8 @@ fn populated(settings: Settings) -> World {
         "appsnap",
         r#"{"Effect":"Allow","Action":["ecs:Describe*","ecs:RunCommand","ecs:CreateSnapshotGroup","ecs:TagResources","ecs:UntagResources"],"Resource":"*"}"#,
     ));
+    world.add_role(role(ROLE, ROLE_POLICY));
+    windows::add(&mut world);
     world.add_instance(world::Instance {
         id: INSTANCE.into(),
         name: "orders-db".into(),
@@ -177,6 +191,7 @@ fn populated(settings: Settings) -> World {
         os_name: "Alibaba Cloud Linux  3.2104 LTS 64 bit".into(),
         agent_alive: true,
         agent_version: "2.2.4.900".into(),
+        ram_role: Some(ROLE.into()),
         ..world::Instance::default()
     });
     for (index, (id, _, _, size)) in DISKS.iter().enumerate() {
@@ -233,15 +248,26 @@ struct Hands {
     cloud: Cloud,
     store: Arc<Store>,
     agent: Agent,
+    clock: Clock,
+    plugin_faults: Vec<PluginFault>,
 }
 
 impl Hands {
     fn carry_out(&self, effect: Effect, under_way: &mut JoinSet<()>) {
         match effect {
+            Effect::RunCommand(task) if task.instance_id == windows::INSTANCE => {
+                let (cloud, clock, faults) =
+                    (self.cloud.clone(), self.clock.clone(), self.plugin_faults.clone());
+                under_way.spawn(async move { windows::run(&cloud, &clock, &task, &faults).await });
+            }
             Effect::RunCommand(task) => {
                 drop(under_way.spawn(command(self.agent.clone(), self.cloud.clone(), task)))
             }
             Effect::StopCommand { invoke_id, .. } => self.agent.stop(&invoke_id),
+            // Nothing is copied of a simulated guest.
+            Effect::CloneDisk { disk_id, snapshot_id, .. } if windows::DISKS.contains(&disk_id.as_str()) => {
+                self.cloud.report(Happening::DiskCloned { snapshot_id });
+            }
             // At once and in this order: the instant of the cut was drawn by the world.
             Effect::CloneDisk { disk_id, snapshot_id, .. } => {
                 self.cloud.report(match self.store.take_snapshot(&disk_id, &snapshot_id) {

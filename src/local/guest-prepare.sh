@@ -17,7 +17,10 @@ for dir in usr bin sbin lib lib32 lib64 libx32; do
     elif [ -d "/$dir" ]; then
         system="$system $dir"
         mkdir -p "$top/empty/$dir" "$top/$dir"
-        [ "$dir" != usr ] || mkdir -p "$top/empty/usr/local/share/aliyun-assist"
+        if [ "$dir" = usr ]; then
+            mkdir -p "$top/empty/usr/local/share/aliyun-assist" "$top/empty/usr/local/sbin"
+            ln -s ../share/aliyun-assist/acs-plugin-manager "$top/empty/usr/local/sbin/acs-plugin-manager"
+        fi
         mount -t overlay -o "ro,lowerdir=$top/empty/$dir:/$dir" overlay "$top/$dir"
     fi
 done

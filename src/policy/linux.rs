@@ -11,6 +11,16 @@ pub enum ThawOn {
     Accepted,
 }
 
+/// Who freezes the guest and asks for the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// Our own sequence of shell.
+    #[default]
+    Sequence,
+    /// The vendor's app-snapshot-plugin; the only one for Windows, where VSS needs the vendor's provider.
+    Plugin,
+}
+
 /// Where the guest reaches the ECS API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
@@ -22,9 +32,11 @@ pub enum Endpoint {
     Host(String),
 }
 
-/// Options of the guest sequence.
+/// How a Linux guest is quiesced; some options are of one engine only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Linux {
+    /// Default: the sequence.
+    pub engine: Engine,
     /// `None`: `/etc/appsnap/prescript.sh` where present, else `/tmp/prescript.sh`, decided in the guest.
     pub pre_script_path: Option<String>,
     /// `None`: as above with `postscript.sh`.
@@ -50,11 +62,25 @@ pub struct Linux {
     pub last_resort_sysrq: bool,
 }
 
+/// What the vendor's plugin has no parameter for: it sends its own requests and thaws by its own rules.
+const SEQUENCE_ONLY: [&str; 6] =
+    ["thawOn", "visibleTimeoutInSeconds", "endpoint", "caBundle", "fastFreeze", "lastResortSysrq"];
+
 pub(super) fn parse(linux: &Object) -> Linux {
-    linux.word("engine", (), &[("sequence", Some(())), ("plugin", None)]);
+    let engines = [("sequence", Some(Engine::Sequence)), ("plugin", Some(Engine::Plugin))];
+    let engine = linux.word("engine", Engine::Sequence, &engines);
+    if engine == Engine::Plugin {
+        for field in SEQUENCE_ONLY.into_iter().filter(|field| linux.value(field).is_some()) {
+            linux.problem(
+                field,
+                "belongs to engine sequence, the vendor's plugin has nothing like it: leave it out",
+            );
+        }
+    }
     let timeout_in_seconds = linux.seconds("timeoutInSeconds", 10, 1..=60);
     let thaw_on = [("visible", Some(ThawOn::Visible)), ("accepted", Some(ThawOn::Accepted))];
     Linux {
+        engine,
         pre_script_path: linux.checked("preScriptPath", guest_path),
         post_script_path: linux.checked("postScriptPath", guest_path),
         script_timeout_in_seconds: linux.seconds("scriptTimeoutInSeconds", 600, 1..=780),

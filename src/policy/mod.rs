@@ -16,7 +16,7 @@ mod targets;
 pub use channel::{Channel, ChannelKind};
 pub(crate) use fields::distance;
 pub use fields::{Invalid, Problem};
-pub use linux::{Endpoint, Linux, ThawOn};
+pub use linux::{Endpoint, Engine, Linux, ThawOn};
 pub use request::Request;
 pub use secretref::{Env, SecretRef};
 pub use snapshot::Snapshot;

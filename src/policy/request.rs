@@ -30,6 +30,9 @@ pub struct Request {
     pub minimum_level: Level,
     /// How a Linux guest is quiesced.
     pub linux: Linux,
+    /// `windows.enableWriters`, default true: VSS asks the applications' writers too; without them a copy is
+    /// consistent for the file systems only.
+    pub enable_writers: bool,
     /// Name and tags of the group.
     pub snapshot: Snapshot,
     /// `None`: the channels of env `APPSNAP_NOTIFY`. An empty list: nobody.
@@ -69,6 +72,7 @@ impl Request {
             consistency: top.word("consistency", Level::Application, &levels),
             minimum_level: top.word("minimumLevel", Level::Crash, &levels),
             linux: linux::parse(&open(&sections::LINUX)),
+            enable_writers: open(&sections::WINDOWS).flag("enableWriters", true),
             snapshot: snapshot::parse(&open(&sections::SNAPSHOT)),
             notify: channel::parse(&top, "notify"),
         };
@@ -220,6 +224,15 @@ mod tests {
     }
 
     #[test]
+    fn the_vendors_plugin_takes_the_options_that_it_has() {
+        let linux = json!({ "engine": "plugin", "preScriptPath": "/a", "timeoutInSeconds": 30 });
+        let request = with(json!({ "linux": linux, "windows": { "enableWriters": false } })).unwrap();
+        assert_eq!((request.linux.engine, request.enable_writers), (linux::Engine::Plugin, false));
+        let request = with(json!({})).unwrap();
+        assert_eq!((request.linux.engine, request.enable_writers), (linux::Engine::Sequence, true));
+    }
+
+    #[test]
     fn every_problem_is_named_by_its_path() {
         let ids = |count: usize| (0..count).map(|i| format!("i-{i}")).collect::<Vec<_>>();
         let table = [
@@ -285,6 +298,15 @@ mod tests {
             (json!({"linux": {"visibleTimeoutInSeconds": 11}}), "from 1 to 10, not 11"),
             (json!({"linux": {"caBundle": "ca.pem"}}), "linux.caBundle: must be the absolute path"),
             (json!({"linux": {"endpoint": "http://x"}}), "linux.endpoint: must be vpc, public, or a host"),
+            (
+                json!({"linux": {"engine": "plugin", "fastFreeze": true}}),
+                "linux.fastFreeze: belongs to engine sequence",
+            ),
+            (json!({"windows": {"enableWriters": 1}}), "windows.enableWriters: must be true or false"),
+            (
+                json!({"enableWriters": true}),
+                "enableWriters: unknown field, did you mean windows.enableWriters?",
+            ),
             (json!({"linux": {"thawOn": 1}}), "linux.thawOn: must be a string, not a number"),
             (json!({"snapshot": {"tags": {"a": 1}}}), "snapshot.tags[\"a\"]: the value must be a string"),
             (json!({"snapshot": {"tags": {"FsConsistent": "True"}}}), "set by appsnap alone"),
@@ -309,7 +331,6 @@ mod tests {
             json!({"startWithinSeconds": 1}),
             json!({"notDuring": []}),
             json!({"expectEvery": "24h"}),
-            json!({"windows": {}}),
             json!({"retention": null}),
             json!({"lock": {}}),
             json!({"copyTo": []}),
@@ -318,7 +339,6 @@ mod tests {
             json!({"targets": {"tags": {}}}),
             json!({"targets": {"excludeTags": {}}}),
             json!({"targets": {"scope": []}}),
-            json!({"linux": {"engine": "plugin"}}),
             json!({"snapshot": {"copyTags": []}}),
             json!({"notify": [{"channel": "slack"}]}),
             json!({"notify": [{"url": "kms:x"}]}),

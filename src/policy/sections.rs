@@ -14,20 +14,12 @@ pub(super) const TOP: Section = Section {
         "minimumLevel",
         "belowMinimum",
         "linux",
+        "windows",
         "snapshot",
         "notify",
         "dryRun",
     ],
-    later: &[
-        "roles",
-        "startWithinSeconds",
-        "notDuring",
-        "expectEvery",
-        "windows",
-        "retention",
-        "lock",
-        "copyTo",
-    ],
+    later: &["roles", "startWithinSeconds", "notDuring", "expectEvery", "retention", "lock", "copyTo"],
 };
 pub(super) const TARGETS: Section = Section {
     name: "targets",
@@ -52,6 +44,7 @@ pub(super) const LINUX: Section = Section {
     ],
     later: &[],
 };
+pub(super) const WINDOWS: Section = Section { name: "windows", due: &["enableWriters"], later: &[] };
 pub(super) const SNAPSHOT: Section = Section {
     name: "snapshot",
     due: &["name", "description", "tags", "resourceGroupId"],
@@ -61,4 +54,4 @@ pub(super) const NOTIFY: Section =
     Section { name: "notify[]", due: &["channel", "url", "secret", "on"], later: &[] };
 
 /// Where a field that stands in the wrong place may belong.
-pub(super) const ALL: [&Section; 5] = [&TOP, &TARGETS, &LINUX, &SNAPSHOT, &NOTIFY];
+pub(super) const ALL: [&Section; 6] = [&TOP, &TARGETS, &LINUX, &WINDOWS, &SNAPSHOT, &NOTIFY];

@@ -130,6 +130,7 @@ pub async fn run(
             region_id: &task.region_id,
             instance_id: &task.instance_id,
             name: &format!("appsnap-{}-{}", kind.split('-').next().unwrap_or(kind), task.request.policy),
+            kind: "RunShellScript",
             content,
             timeout: Duration::from_secs(seconds),
             client_token: &token,

@@ -5,6 +5,8 @@
 //! that fetches the kept report and finishes what was left. An undo that fails is told as `stuck`. An attempt that came
 //! to no group by something that passes is followed by another: [`attempts`].
 //!
+//! With the vendor's plugin as engine the saga is [`plugin`]'s: one command, then confirm and label.
+//!
 //! Everything comes at least once. The working state is in the cloud: the invocation of each attempt carries the ids of
 //! run, unit and attempt as tags, and `appsnap:outcome` once it is settled; [`repeat`] reads them.
 
@@ -14,6 +16,7 @@ pub mod evidence;
 mod groups;
 pub mod label;
 mod nonces;
+pub mod plugin;
 pub mod reasons;
 pub mod repeat;
 pub mod saga;
@@ -26,9 +29,10 @@ mod testing;
 
 use jiff::Timestamp;
 
+use self::saga::Next;
 use crate::acs::{Client, Error};
 use crate::eligibility::DiskFacts;
-use crate::policy::Request;
+use crate::policy::{Engine, Request};
 use crate::report::{ErrorReport, Finding, Level, Status, TimelineStep, Unit};
 
 /// One unit and all that its saga needs to know; nothing in it changes while it runs.
@@ -50,6 +54,8 @@ pub struct Task {
     pub account_id: String,
     /// `i-…`
     pub instance_id: String,
+    /// `linux` or `windows`.
+    pub os_type: String,
     /// The chosen disks.
     pub disks: Vec<DiskFacts>,
     /// When the run started; the timeline counts from here.
@@ -62,6 +68,11 @@ impl Task {
     /// Ids of the chosen disks.
     pub fn disk_ids(&self) -> Vec<String> {
         self.disks.iter().map(|disk| disk.disk_id.clone()).collect()
+    }
+
+    /// VSS needs the vendor's provider, so there is a choice for Linux only.
+    pub fn engine(&self) -> Engine {
+        if self.os_type == "windows" { Engine::Plugin } else { self.request.linux.engine }
     }
 }
 
@@ -97,6 +108,30 @@ pub struct Outcome {
     pub unit: Unit,
 }
 
+/// What an earlier delivery of the same event leaves to do, settled where its function died.
+pub async fn earlier(task: &Task) -> Next {
+    match task.engine() {
+        Engine::Sequence => saga::earlier(task).await,
+        Engine::Plugin => plugin::earlier(task).await,
+    }
+}
+
+/// Protects a unit, from this attempt on.
+pub async fn protect(task: &Task, unit: Unit) -> Outcome {
+    match task.engine() {
+        Engine::Sequence => saga::protect(task, unit).await,
+        Engine::Plugin => plugin::protect(task, unit).await,
+    }
+}
+
+/// Settles an attempt whose function died in between; `first_use` is of the sequence.
+pub async fn finish(task: &Task, unit: Unit, invoke_id: &str, first_use: bool) -> Outcome {
+    match task.engine() {
+        Engine::Sequence => saga::finish(task, unit, invoke_id, first_use).await,
+        Engine::Plugin => plugin::finish(task, unit, invoke_id).await,
+    }
+}
+
 /// The status that a reached level means for a request.
 pub fn status_of(level: Level, wanted: Level, minimum: Level) -> Status {
     match level {
@@ -113,8 +148,8 @@ pub fn blank(task: &Task) -> Unit {
         region_id: task.region_id.clone(),
         instance_ids: vec![task.instance_id.clone()],
         disk_ids: task.disk_ids(),
-        os_type: "linux".into(),
-        engine: "sequence".into(),
+        os_type: task.os_type.clone(),
+        engine: if task.engine() == Engine::Plugin { "plugin" } else { "sequence" }.into(),
         attempt: 1,
         wanted: task.request.consistency,
         ..Unit::default()

@@ -1,5 +1,6 @@
 //! What each reason means and what to do about it: the table behind findings and docs/reasons.md.
 
+use crate::guest::plugin::EXITS;
 use crate::report::{Finding, Severity};
 
 /// Code, meaning, cure: why a level is lower, or a run was refused.
@@ -134,11 +135,7 @@ pub const TABLE: &[(&str, &str, &str)] = &[
         "/run is not on tmpfs in the guest",
         "mount a tmpfs on /run, as every supported image does",
     ),
-    (
-        "state.space",
-        "/run has no room, or gzip or base64 are missing",
-        "free some space on /run; install gzip and coreutils",
-    ),
+    ("state.space", "/run has no room", "free some space on /run"),
     (
         "tag.failed",
         "the level could not be written on the snapshots, or the tag of a higher one could not be removed",
@@ -197,11 +194,76 @@ pub const NOTES: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// Code, meaning, cure of the vendor's plugin as engine; [`EXITS`] has its manager's exit codes.
+pub const PLUGIN: &[(&str, &str, &str)] = &[
+    (
+        "plugin.category",
+        "the plugin (1.8) was seen to leave out ESSD AutoPL disks as soon as one disk is excluded",
+        "choose all disks, or engine sequence, if it ends with an error",
+    ),
+    (
+        "plugin.disks",
+        "more than one attached disk would have to be excluded, and the plugin was seen with one only",
+        "choose all disks or all but one; on Linux use engine sequence for any choice",
+    ),
+    (
+        "plugin.failed",
+        "the plugin itself ended with an error; what its exit codes mean is not known",
+        "see the command's output in Cloud Assistant and the plugin's log in its directory in the guest",
+    ),
+    (
+        "plugin.lowered",
+        "the plugin tagged less than application and does not tell why",
+        "Linux: check both scripts (owner root, mode 0700, exit 0); Windows: check `vssadmin list writers`",
+    ),
+    (
+        "plugin.manager_missing",
+        "the guest has no acs-plugin-manager in its PATH",
+        "update Cloud Assistant in the guest",
+    ),
+    (
+        "plugin.options",
+        "the plugin has no parameter for these options",
+        "leave them out; on Linux use engine sequence where they matter",
+    ),
+    (
+        "plugin.role_none",
+        "the instance has no RAM role (or ecs:DescribeInstanceRamRole is denied), and the plugin calls the API with it",
+        "attach one that may ecs:DescribeDisks, DescribeSnapshot*, CreateSnapshot* and TagResources",
+    ),
+    (
+        "plugin.silent",
+        "the plugin's command did not end in time",
+        "look at the guest; then send the event again: it settles the run",
+    ),
+    (
+        "plugin.tag",
+        "the plugin's own tags on the snapshots claimed more than was shown; they were removed",
+        "none needed: trust appsnap:level",
+    ),
+    (
+        "plugin.thawed",
+        "the plugin's freezer held longer than its limit, or died: our guard thawed",
+        "raise linux.timeoutInSeconds if the file systems need longer, or use engine sequence",
+    ),
+    (
+        "plugin.untagged",
+        "the plugin tagged none, or not all, of the snapshots as consistent",
+        "let the instance's role call ecs:TagResources, and ours ecs:DescribeSnapshots",
+    ),
+    (
+        "writers.off",
+        "without VSS writers (windows.enableWriters) no application is asked",
+        "set windows.enableWriters to true for application consistency",
+    ),
+];
+
 /// The finding for a reason or note; one that is not known is told as it is.
 pub fn finding(code: &str, detail: &str, resource: &str, severity: Severity) -> Finding {
-    let row = TABLE.iter().chain(NOTES).find(|(known, ..)| *known == code);
-    let (meaning, cure) =
-        row.map_or(("a reason of the guest", "see the detail"), |(_, meaning, cure)| (*meaning, *cure));
+    let row = TABLE.iter().chain(NOTES).chain(PLUGIN).find(|(known, ..)| *known == code);
+    let exit = || EXITS.iter().find(|exit| exit.reason == code).map(|exit| (exit.meaning, exit.cure));
+    let told = row.map(|(_, meaning, cure)| (*meaning, *cure)).or_else(exit);
+    let (meaning, cure) = told.unwrap_or(("a reason of the guest", "see the detail"));
     let message = if detail.is_empty() { meaning.to_string() } else { format!("{meaning}: {detail}") };
     Finding { code: code.into(), severity, resource: resource.into(), message, cure: cure.into() }
 }
@@ -231,8 +293,16 @@ mod tests {
 
     #[test]
     fn the_tables_are_in_order_and_have_each_code_once() {
-        for table in [TABLE, NOTES] {
+        for table in [TABLE, NOTES, PLUGIN] {
             assert!(table.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        }
+    }
+
+    #[test]
+    fn every_exit_code_of_the_plugin_manager_has_a_cure() {
+        for exit in &EXITS {
+            let found = finding(exit.reason, exit.name, "i-1", Severity::Downgrade);
+            assert_eq!((found.cure.as_str(), found.message.contains(exit.name)), (exit.cure, true));
         }
     }
 
@@ -240,7 +310,11 @@ mod tests {
     #[test]
     fn the_page_of_reasons_says_what_the_tables_say() {
         let page = include_str!("../../docs/reasons.md");
-        for (title, table) in [("\n## Reasons\n", TABLE), ("\n## Notes\n", NOTES)] {
+        for (title, table) in [
+            ("\n## Reasons\n", TABLE),
+            ("\n## Notes\n", NOTES),
+            ("\n## Reasons of the vendor's plugin\n", PLUGIN),
+        ] {
             let section = page.split(title).nth(1).unwrap().split("\n## ").next().unwrap();
             let written: Vec<&str> = section.lines().filter(|line| line.starts_with("| `")).collect();
             let row =

@@ -154,6 +154,7 @@ pub fn scripted_with(
         region_id: "cn-hangzhou".into(),
         account_id: "1".into(),
         instance_id: "i-1".into(),
+        os_type: "linux".into(),
         disks: vec![DiskFacts::named("d-1")],
         started: start,
         deadline: deadline - SignedDuration::from_secs(25),

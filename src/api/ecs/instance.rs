@@ -64,6 +64,32 @@ pub async fn describe_instances(
     Ok(found)
 }
 
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct RamRole {
+    instance_id: String,
+    ram_role_name: String,
+}
+
+/// Name of the RAM role of an instance; `None`: it has none, or the caller may not see it.
+///
+/// # Errors
+/// Those of the call.
+pub async fn instance_ram_role(
+    client: &Client,
+    region_id: &str,
+    instance_id: &str,
+) -> Result<Option<String>, Error> {
+    let call = call("DescribeInstanceRamRole", region_id, Kind::Read)
+        .on(instance_id)
+        .param("InstanceIds", json_list(&[instance_id.to_owned()]))
+        .param("PageSize", 50);
+    let found: Vec<RamRole> =
+        pages(client, call, "/InstanceRamRoleSets/InstanceRamRoleSet", "/NextToken").await?;
+    let own = found.into_iter().find(|role| role.instance_id == instance_id);
+    Ok(own.map(|role| role.ram_role_name).filter(|name| !name.is_empty()))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -109,5 +135,16 @@ mod tests {
         });
         let ids: Vec<String> = (0..250).map(|n| format!("i-{n}")).collect();
         assert_eq!(describe_instances(&client, "cn-hangzhou", &ids, &[]).await.unwrap().len(), 250);
+    }
+
+    #[tokio::test]
+    async fn an_instance_has_a_role_or_none() {
+        let (client, seen) = answering(json!({"InstanceRamRoleSets": {"InstanceRamRoleSet": [
+            {"InstanceId": "i-1", "RamRoleName": "snap"}, {"InstanceId": "i-2", "RamRoleName": ""},
+        ]}}));
+        let role = |id: &'static str| instance_ram_role(&client, "cn-hangzhou", id);
+        assert_eq!(role("i-1").await.unwrap().as_deref(), Some("snap"));
+        assert_eq!((role("i-2").await.unwrap(), role("i-3").await.unwrap()), (None, None));
+        assert_eq!(seen.lock().unwrap()[0]["InstanceIds"], r#"["i-1"]"#);
     }
 }

@@ -14,7 +14,7 @@ pub use self::group::{
     CreateSnapshotGroup, GroupFilter, GroupSnapshot, Snapshot, SnapshotGroup, create_snapshot_group_call,
     describe_snapshot_groups, describe_snapshot_groups_call, describe_snapshots,
 };
-pub use self::instance::{Instance, describe_instances};
+pub use self::instance::{Instance, describe_instances, instance_ram_role};
 pub use super::answer::{OperationLock, Tag};
 use super::answer::{named, pages};
 use crate::acs::{Call, Client, Error, Kind, Product};

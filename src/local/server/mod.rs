@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::fc::Fc;
-use super::world::{Call, Delivery, Effect, Happening, World};
+use super::world::{ApiError, Call, Delivery, Effect, Happening, World};
 use crate::clock::Clock;
 
 /// Bodies above this are cut off with 413 (the limit of InvokeFunction).
@@ -47,6 +47,22 @@ impl Cloud {
     /// Answers a call that did not come over HTTP.
     pub fn handle(&self, call: &Call) -> super::world::Reply {
         self.with(|world, now| world.handle(now, call))
+    }
+
+    /// Carries out a call of a simulated guest with its role's rights.
+    ///
+    /// # Errors
+    /// As the API answers.
+    pub fn act(
+        &self,
+        role_arn: &str,
+        action: &str,
+        region_id: &str,
+        pairs: &[(&str, &str)],
+    ) -> Result<serde_json::Value, ApiError> {
+        let all = [&[("RegionId", region_id)], pairs].concat();
+        let all = all.into_iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        self.with(|world, now| world.act(now, role_arn, action, all))
     }
 
     /// Tells what happened.

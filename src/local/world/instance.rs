@@ -35,6 +35,8 @@ pub struct Instance {
     pub agent_version: String,
     /// When the agent was heard last.
     pub last_heartbeat: Option<Timestamp>,
+    /// Its RAM role, with which programs in the guest call the API.
+    pub ram_role: Option<String>,
     /// Tags.
     pub tags: Tags,
 }
@@ -161,6 +163,31 @@ impl World {
         Ok(
             json!({ "Instances": { "Instance": found }, "NextToken": next, "TotalCount": total, "PageNumber": 1, "PageSize": size }),
         )
+    }
+
+    pub(super) fn describe_instance_ram_role(
+        &mut self,
+        context: &Context,
+        params: &mut Params,
+    ) -> Result<Value, ApiError> {
+        let region = self.region(params)?;
+        let ids = params.json_list("InstanceIds")?.unwrap_or_default();
+        let number = params.number("PageNumber")?.unwrap_or(1);
+        let size = params.number("PageSize")?.unwrap_or(10);
+        params.finish()?;
+        let mut found = Vec::new();
+        for id in &ids {
+            let instance = self.own_instance(context, &region, id)?;
+            context.require("ecs:DescribeInstanceRamRole", &context.arn(&region, "instance", id))?;
+            found.push(
+                json!({ "InstanceId": id, "RamRoleName": instance.ram_role.clone().unwrap_or_default() }),
+            );
+        }
+        let total = found.len();
+        Ok(json!({
+            "RegionId": region, "InstanceRamRoleSets": { "InstanceRamRoleSet": found },
+            "TotalCount": total, "PageNumber": number, "PageSize": size,
+        }))
     }
 
     pub(super) fn describe_disks(

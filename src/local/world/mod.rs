@@ -31,7 +31,7 @@ pub use self::identity::{Principal, Role, Session};
 pub use self::instance::{Disk, Instance};
 pub use self::policy::Policy;
 pub use self::reply::{ApiError, Delivery, Reply};
-pub use self::settings::{Fault, Mishap, Settings};
+pub use self::settings::{Fault, Mishap, PluginFault, Settings};
 pub use self::tag::Tags;
 /// One call: the request as it was received.
 pub use super::verify::Received as Call;
@@ -72,6 +72,8 @@ pub struct World {
     order: u64,
     effects: Vec<Effect>,
 }
+
+type Handler = fn(&mut World, &Context, &mut Params) -> Result<Value, ApiError>;
 
 /// One authenticated call.
 pub(crate) struct Context {
@@ -251,12 +253,38 @@ impl World {
         action: &str,
         pairs: Vec<(String, String)>,
     ) -> Result<Value, ApiError> {
-        type Handler = fn(&mut World, &Context, &mut Params) -> Result<Value, ApiError>;
+        let handler = Self::handler(version, action)?;
+        if !["GET", "POST"].contains(&call.method.as_str()) || call.path != "/" {
+            return Err(ApiError::new(405, "UnsupportedHTTPMethod", "RPC calls are GET or POST of /."));
+        }
+        let caller = self.authenticate(now, call)?;
+        self.perform(&Context { now, caller }, action, handler, pairs)
+    }
+
+    /// Carries out a call of a simulated guest with a role's rights, as if it had been signed.
+    pub fn act(
+        &mut self,
+        now: Timestamp,
+        role_arn: &str,
+        action: &str,
+        pairs: Vec<(String, String)>,
+    ) -> (Result<Value, ApiError>, Vec<Effect>) {
+        self.advance(now);
+        let answer = match self.principal(now, role_arn) {
+            Some(caller) => Self::handler("2014-05-26", action)
+                .and_then(|handler| self.perform(&Context { now, caller }, action, handler, pairs)),
+            None => Err(ApiError::not_found("RamRole", role_arn)),
+        };
+        (answer, std::mem::take(&mut self.effects))
+    }
+
+    fn handler(version: &str, action: &str) -> Result<Handler, ApiError> {
         let handler: Handler = match (version, action) {
             ("2015-04-01", "AssumeRole") => Self::assume_role,
             ("2015-04-01", "GetCallerIdentity") => Self::get_caller_identity,
             ("2014-05-26", "DescribeRegions") => Self::describe_regions,
             ("2014-05-26", "DescribeInstances") => Self::describe_instances,
+            ("2014-05-26", "DescribeInstanceRamRole") => Self::describe_instance_ram_role,
             ("2014-05-26", "DescribeDisks") => Self::describe_disks,
             ("2014-05-26", "CreateDisk") => Self::create_disk,
             ("2014-05-26", "DescribeCloudAssistantStatus") => Self::describe_cloud_assistant_status,
@@ -289,18 +317,24 @@ impl World {
                 ));
             }
         };
-        if !["GET", "POST"].contains(&call.method.as_str()) || call.path != "/" {
-            return Err(ApiError::new(405, "UnsupportedHTTPMethod", "RPC calls are GET or POST of /."));
-        }
-        let caller = self.authenticate(now, call)?;
-        let context = Context { now, caller };
+        Ok(handler)
+    }
+
+    fn perform(
+        &mut self,
+        context: &Context,
+        action: &str,
+        handler: Handler,
+        pairs: Vec<(String, String)>,
+    ) -> Result<Value, ApiError> {
+        let now = context.now;
         let region = pairs.iter().find(|(name, _)| name == "RegionId").map(|(_, value)| value.clone());
-        self.throttle(&context, action, region.unwrap_or_default())?;
+        self.throttle(context, action, region.unwrap_or_default())?;
         let mut params = Params::new(pairs)?;
         let idempotent = ["RunCommand", "CreateSnapshotGroup", "CreateDisk"].contains(&action);
         let parameters = params.fingerprint();
         let token = if idempotent { params.client_token()? } else { None };
-        let Some(token) = token else { return handler(self, &context, &mut params) };
+        let Some(token) = token else { return handler(self, context, &mut params) };
         let key = (context.caller.account_id.clone(), action.to_owned(), token);
         match self.tokens.get(&key) {
             Some(first) if first.parameters != parameters => {
@@ -320,7 +354,7 @@ impl World {
             Some(first) => return Ok(first.answer.clone()),
             None => {}
         }
-        let answer = handler(self, &context, &mut params)?;
+        let answer = handler(self, context, &mut params)?;
         let delay = if action == "CreateSnapshotGroup" { self.settings.create_delay } else { Duration::ZERO };
         self.tokens.insert(key, Remembered { parameters, answer: answer.clone(), busy_until: now + delay });
         Ok(answer)

@@ -28,6 +28,8 @@ pub struct Settings {
     pub limits: BTreeMap<String, u32>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
+    /// What goes wrong with the vendor's plugin in the guests.
+    pub plugin_faults: Vec<PluginFault>,
 }
 
 impl Default for Settings {
@@ -44,6 +46,7 @@ impl Default for Settings {
             group_limit: (16, 32 * 1024),
             limits: BTreeMap::new(),
             faults: Vec::new(),
+            plugin_faults: Vec::new(),
         }
     }
 }
@@ -57,6 +60,19 @@ pub struct Fault {
     pub nth: Option<u64>,
     /// What happens.
     pub what: Mishap,
+}
+
+/// The ways in which the vendor's plugin fails.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PluginFault {
+    /// Its manager ends at once with this code.
+    Exit(u8),
+    /// It writes `AppConsistent` where it should write `APPConsistent`.
+    Misspelt,
+    /// It tags nothing.
+    Untagged,
+    /// The first freeze takes so long (whole seconds) that the plugin gives up before; on Linux.
+    SlowFreeze(Duration),
 }
 
 /// The ways in which a call fails.

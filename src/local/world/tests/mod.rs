@@ -324,3 +324,31 @@ fn a_changed_world_counts_its_calls_anew_and_a_call_sent_twice_is_done_once() {
     lab.pass(400);
     assert_eq!(lab.groups().len(), 1);
 }
+
+#[test]
+fn a_guest_acts_with_the_rights_of_its_instances_role() {
+    let mut lab = Lab::new(Settings::default());
+    let asked = [("InstanceIds", r#"["i-1"]"#), ("PageSize", "50")];
+    let role = |lab: &mut Lab| {
+        let sets = lab.ok("DescribeInstanceRamRole", &asked)["InstanceRamRoleSets"].clone();
+        sets["InstanceRamRoleSet"][0]["RamRoleName"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(role(&mut lab), "");
+    lab.world.instance_mut("i-1").unwrap().ram_role = Some("guest".into());
+    assert_eq!(role(&mut lab), "guest");
+    let text =
+        r#"{"Version":"1","Statement":[{"Effect":"Allow","Action":"ecs:CreateSnapshot*","Resource":"*"}]}"#;
+    let policy = Policy::parse(text).unwrap();
+    lab.world.add_role(Role { account_id: "1".into(), name: "guest".into(), trusted: true, policy });
+    let mut act = |role: &str, action: &str, pair: (&str, &str)| {
+        let pairs = [("RegionId", "cn-hangzhou"), pair].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        lab.world.act(lab.now, role, action, pairs).0.map_err(|error| format!("{error:?}"))
+    };
+    let (own, on) = ("acs:ram::1:role/guest", ("InstanceId", "i-1"));
+    assert!(act(own, "CreateSnapshotGroup", on).unwrap()["SnapshotGroupId"].is_string());
+    let seen = act(own, "DescribeSnapshotGroups", on).unwrap();
+    assert_eq!(seen["SnapshotGroups"]["SnapshotGroup"], json!([]), "a denied caller sees an empty list");
+    let denied = act(own, "DescribeRegions", ("AcceptLanguage", "en")).unwrap_err();
+    assert!(denied.contains("Forbidden.RAM"), "{denied}");
+    assert!(act("acs:ram::1:role/none", "DescribeInstances", on).unwrap_err().contains("NotFound"));
+}
