@@ -47,8 +47,7 @@ watch() {
         [ "$FIRED" ] && frozen_yet && why thaw.failed "a file system could not be thawed yet"
         overdue && finish lost
       }
-      # Timers and idle holders go; a holder whose thaw hangs stays until it is through.
-      [ "$FIRED" ] && [ -e "$D/eof" ] && frozen_yet && exit
+      [ "$FIRED" ] && [ -e "$D/eof" ] && while frozen_yet; do sleep 0.5; done # told, and tried until it is thawed
       for c in /proc/[0-9]*/cmdline; do # children of a watchdog before this one
         l='' && read -r l <"$c"
         case $l in *"sequence.shwatch$D") p=${c%/*} && born "${p##*/}" && [ "$PGRP" != $$ ] && group KILL "$PGRP" ;; esac
