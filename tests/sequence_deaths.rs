@@ -248,3 +248,18 @@ fn a_run_that_died_before_its_watchdog_is_settled_without_one() {
     guest.clean(0, "killed before the watchdog");
     assert_eq!(guest.rig.processes(), "");
 }
+
+#[test]
+fn a_freeze_slower_than_the_limit_still_gets_a_crash_consistent_copy_and_is_told_as_what_it_was() {
+    for tool in ["curl", "openssl"] {
+        let Some(mut guest) = Guest::new(SOON) else { return };
+        if tool == "openssl" {
+            guest.sh("printf '#!/bin/sh\\nexit 1\\n' >/run/none; chmod 755 /run/none; mount --bind /run/none $(command -v curl)");
+        }
+        guest.sh("wrap fsfreeze 'case $1 in --freeze) sleep 3;; esac'");
+        let (told, out) = guest.run(|plan| (plan.window, plan.visible) = (2, 1), "");
+        assert_eq!(codes(&told), ["watchdog.fired"], "{tool}: {out}");
+        assert!(told.group.is_some() && !told.visible && told.fired, "{tool}: {out}");
+        guest.clean(1, tool);
+    }
+}

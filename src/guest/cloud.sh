@@ -103,14 +103,17 @@ send_openssl() { # c | d
   exec 4>&- 5<&-
   [ "$CODE" != 000 ]
 }
+clock() { # openssl knows no limit
+  (shut; keep "$D/ssl.timer"; n=0; while [ ! -e "$D/end" ]; do sleep 1; [ $((n = (n + 1) % 10)) -gt 0 ] || { lives "$D/conn" && kill -KILL "$P"; }; done) &
+  timer=$!
+}
 connect() { # the warm-up proves route, TLS, signature, age, and that the group does not exist yet
   Nc=1 Nd=1 K=0
   # The first command brought the disks' names; the query is signed with them.
   Qc=$(echo "$DISKS" | awk -v q="$Qc" '{ for (i = 1; i <= NF; i++) sub("DiskId[.]" i "=@", "DiskId." i "=" $i, q); print q }')
   if [ "$VIA" = curl ]; then connect_curl warm && answer; else
     connect_openssl
-    (shut; keep "$D/ssl.timer"; n=0; while [ $((n += 1)) -le 10 ] && [ ! -e "$D/end" ]; do sleep 1; done && kill -KILL $CONN) &
-    timer=$! # it knows no limit
+    clock
     send_openssl d
     kill -KILL $timer 2>/dev/null
     mv "$D/head.1" "$D/warm.head"
@@ -135,6 +138,10 @@ field() { # NAME: F is its string value in BODY
   *"\"$1\": \""*) F=${BODY#*"\"$1\": \""} && F=${F%%\"*} ;;
   esac
 }
+reconnect() { # by another gate: at the old one somebody dead or idle may stand, and take the new one's turn
+  rm -f "$D/gate" && mkfifo "$D/gate"
+  if [ "$VIA" = curl ]; then connect_curl again; else connect_openssl; fi
+}
 create() { # again only what can still succeed in the time left: same ClientToken, fresh nonce
   while :; do
     fire_request c
@@ -147,9 +154,8 @@ create() { # again only what can still succeed in the time left: same ClientToke
     case $CODE$F in 000 | 5* | *SignatureNonceUsed | *IdempotentProcessing | *InternalError | *ServiceUnavailable) ;; *) return 1 ;; esac
     tick
     [ "$Sc" ] && [ ! -e "$D/fired" ] && [ $((NOW - START)) -lt $(((WINDOW - 1) * 1000000)) ] || return 1
-    # The old curl waits at the gate for its looks, and would take the new one's turn.
     kill -KILL "$CONN" 2>/dev/null
-    if [ "$VIA" = curl ]; then connect_curl again; else connect_openssl; fi
+    reconnect
   done
 }
 visible() { # until every disk shows in the group, at most VISTIME

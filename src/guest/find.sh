@@ -29,7 +29,7 @@ unescape() { printf "$(printf %s "$1" | sed 's/%/%%/g')"; } # mountinfo writes a
 reach() { # MAJ:MIN MOUNTPOINT: goes there, if it is that file system that is seen there
   cd "$(unescape "$2")" || return 1
   m=${1%:*} k=${1#*:}
-  case $m$(stat -f -c %T .) in 0btrfs) return ;; esac # each subvolume has a device number of its own
+  case $m$(stat -f -c %T .) in 0btrfs) awk -v d="$1" '/^mnt_id/ { m = $2 } $1 == m && $3 == d { f = 1 } END { exit !f }' /proc/self/fdinfo/0 /proc/self/mountinfo <.; return ;; esac
   [ "$(stat -c %d .)" = $(((k & 255) | (m << 8) | ((k & ~255) << 12))) ]
 }
 
@@ -90,11 +90,12 @@ pool_of() { # NAME: POOL is every source that a mounted btrfs of this device can
   done
 }
 find_mounts() { # $D/fs: "LEVEL MAJ:MIN TYPE DEVICE DISK MOUNTPOINT", top of the stack and deepest path first, / last
-  : >"$D/fs.raw"
+  : >"$D/fs.raw" && : >"$D/devs"
   QUIET='' CALM=''
   for e in $SET; do
     b=${e%%:*} lv=${e#*:} got='' hidden='' seen=''
     dev_of "$b" || continue
+    echo "- $DEV" >>"$D/devs" # what is mounted later is seen
     pool_of "$b"
     while read -r dev type src at; do
       case "$dev $POOL" in "$DEV "* | 0:*" $src "*) ;; *) continue ;; esac # btrfs has no device number in common

@@ -13,7 +13,7 @@ script() { # PHASE PATH: RC is its exit code, `timeout`, or `taken` by another
   {
     shut
     # The reader's own session outlives the sequence: a script that prints must not die of it.
-    trap - PIPE HUP # not after an exec: what a shell finds ignored at its start, it cannot reset
+    trap - PIPE HUP TERM # not after an exec: what a shell finds ignored at its start, it cannot reset
     APPSNAP_PHASE=$1 APPSNAP_RUN=$RUN APPSNAP_POLICY=$POLICY APPSNAP_DISKS=$DISKS APPSNAP_DEADLINE=$LIMIT \
       APPSNAP_MOUNTS=$(cut -d' ' -f6- "$D/fs" | tr '\n' ' ') APPSNAP_OUTCOME=$OUTCOME \
       setsid sh -c "$LAUNCH" "$D/$1" "$2" $$ </dev/null 2>&1
@@ -49,9 +49,9 @@ prescript() {
   script pre "$PRE"
   case $RC in
   0) ;;
-  75) why script.declined "the prescript said: not my turn (75)" ;;
-  timeout) why script.timeout "the prescript took longer than $LIMIT s" ;;
-  *) why script.failed "the prescript exited with $RC" ;;
+  75) why script.declined "75" ;;
+  timeout) why script.timeout "prescript, $LIMIT s" ;;
+  *) why script.failed "exit $RC" ;;
   esac
 }
 postscript() { # always, once a prescript has started; by whoever comes first
@@ -67,7 +67,7 @@ postscript() { # always, once a prescript has started; by whoever comes first
   done
   case $RC in
   0 | taken) ;;
-  timeout) why script.timeout "the postscript took longer than $LIMIT s" ;;
-  *) why script.post "the postscript exited with $RC" ;;
+  timeout) why script.timeout "postscript, $LIMIT s" ;;
+  *) why script.post "exit $RC" ;;
   esac
 }

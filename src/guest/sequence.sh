@@ -12,8 +12,9 @@ freeze() { # all or nothing; each freezer keeps the lifeline open
   while [ $((i += 1)) -le "$COUNT" ]; do
     eval "p=\$P$i first=\$B$i"
     [ ! "$first" ] || frozen || return 1
-    fired && return 1
-    lives "$D/held.$i" || { FAULT="watchdog.lost the holder of $(mount_of $i) died" && break; }
+    fired && break # never leave before those that are out
+    lives "$D/held.$i" || { FAULT="watchdog.lost $(mount_of $i)" && break; }
+    echo killed 1<>"$D/fz.$i" || { FAULT="state.space /run" && break; }
     fsfreeze --freeze "$p" 2<>"$D/fz.$i" 3>&- &
     going="$going $i:$!"
   done
@@ -25,9 +26,9 @@ frozen() { # waits for the freezers that are out
     if wait "${e#*:}"; then OURS="$j $OURS" FROZEN=$((FROZEN + 1)) && continue; fi
     text=$(cat "$D/fz.$j")
     case $text in
-    *busy*) true >"$D/theirs.$j" && FAULT="freeze.busy $(mount_of "$j") was frozen by somebody else" ;;
+    *busy*) FAULT="freeze.busy $(mount_of "$j")" ;;
     *)
-      eval "fsfreeze --unfreeze \"\$P$j\"" 2>/dev/null # a freezer that was killed may have frozen it
+      OURS="$j $OURS" # a freezer that was killed may have frozen it
       FAULT="freeze.failed $(mount_of "$j"): $text"
       ;;
     esac
@@ -47,7 +48,7 @@ thaw() { # only ours, the last frozen first, none waits for another; one that is
   for e in $out; do
     i=${e%:*}
     if wait "${e#*:}"; then THAWED=$((THAWED + 1)); else
-      case $(cat "$D/th.$i") in *nvalid*) EARLY="$EARLY $(mount_of "$i")" ;; *) STUCK="$STUCK $(mount_of "$i")" ;; esac
+      case $(cat "$D/th.$i") in *nvalid*) [ "$FAULT" ] || EARLY="$EARLY $(mount_of "$i")" ;; *) STUCK="$STUCK $(mount_of "$i")" ;; esac
     fi
   done
 }
@@ -57,7 +58,7 @@ changed() { # has one of our mounts come, gone or moved since?
   mounts >"$D/mounts.now"
   [ "$(ours "$D/mounts")" != "$(ours "$D/mounts.now")" ]
 }
-ours() { awk 'NR == FNR { is[$2]; next } $1 in is' "$D/fs" "$1" | sort; }
+ours() { awk 'NF != 4 { is[$2]; next } $1 in is' "$D/fs" "$D/devs" "$1" | sort; }
 writes() { # W: sectors written so far to the devices that cannot be frozen (field 7 of stat), flushed before the first time
   [ "${W+x}" ] || {
     for at in $CALM; do sync -f "$(unescape "$at")"; done
@@ -69,9 +70,9 @@ writes() { # W: sectors written so far to the devices that cannot be frozen (fie
 
 # ---- the run
 take_lock() { # one run at a time; a link comes with its owner in one step. That of a dead run is settled, then taken
-  rmdir $LOCK 2>/dev/null # a link into a directory would be no lock
+  n=0 && rmdir $LOCK 2>/dev/null # a link into a directory would be no lock
   while ! ln -sn "$MAIN ${D##*/}" $LOCK 2>/dev/null; do
-    was=$(readlink $LOCK) || continue
+    was=$(readlink $LOCK) || { [ $((n += 1)) -le 99 ] && continue; stop state.space "/run has no room"; }
     other=${was##* } p=${was%% *} b=${was#* }
     if alive "$p" "${b%% *}" || lives "/run/appsnap/$other/watch"; then busy; fi
     sh "/run/appsnap/$other/sequence.sh" settle "/run/appsnap/$other" >/dev/null 2>&1 3>&- # takes its lock away too
@@ -101,11 +102,11 @@ start_watchdog() { # P1..: each file system by the working directory of its hold
     [ -e "$D/up" ] && [ $ready -eq "$COUNT" ] && break
     sleep 0.02 3>&- 9>&-
   done
-  [ -e "$D/up" ] && lives "$D/watch" || leave watchdog.missing "the watchdog did not come up"
+  [ -e "$D/up" ] && lives "$D/watch" || leave watchdog.missing
   WATCH=$P
   i=0
   while [ $((i += 1)) -le "$COUNT" ]; do
-    lives "$D/held.$i" || leave fs.hidden "$(mount_of $i) is out of reach: unmounted, or another mount lies over it"
+    lives "$D/held.$i" || leave fs.hidden "$(mount_of $i)"
     eval "P$i=/proc/$P/cwd"
   done
 }
@@ -115,18 +116,18 @@ check_cloud() { # what would fail inside the window fails here
   step connect "$t" "$([ "$CODE" = 200 ] && echo ok || echo failed)" "$VIA $CODE"
   field Code
   [ "$CODE" = 200 ] || leave connect.failed "HTTP $CODE $F $(tail -n 1 "$D/curl.err" 2>/dev/null)"
-  case $BODY in *'"ssg-'*) leave group.exists "a group of this run exists before the freeze" ;; esac
-  s=$(date -d "$DATED" +%s 2>/dev/null) && [ $((s - SIGNTIME)) -gt 840 ] && leave request.old "signed more than 14 minutes ago"
-  ! changed || leave fs.changed "a file system of these disks was mounted or unmounted meanwhile"
+  case $BODY in *'"ssg-'*) leave group.exists ;; esac
+  s=$(date -d "$DATED" +%s 2>/dev/null) && [ $((s - SIGNTIME)) -gt 840 ] && leave request.old
+  ! changed || leave fs.changed
 }
 window() { # from the arming to the thaw; nothing is written to a disk, looked up or logged in here
   writes && before=$W
   FAULT=''
   # One that waits for a frozen disk would hang whoever starts a program to thaw it.
-  grep -rqs '^fanotify .* mask:[0-9a-f]*[1-9a-f][0-9a-f]\{4\} ' /proc/[0-9]*/fdinfo &&
-    FAULT="freeze.watched a daemon decides about every program's start (fanotify)"
+  grep -rqs '^fanotify .* mask:[0-9a-f]*[1-9a-f][0-9a-f]\{4,5\} ' /proc/[0-9]*/fdinfo &&
+    FAULT="freeze.watched fanotify"
   echo ARM >&9
-  await armed || leave watchdog.lost "the watchdog did not answer"
+  await armed || leave watchdog.lost "before the freeze"
   now && F0=$NOW
   tick && START=$NOW
   hurry
@@ -134,20 +135,24 @@ window() { # from the arming to the thaw; nothing is written to a disk, looked u
   thaw
   calm
   now && F2=$NOW
-  [ "$STUCK" ] || { echo DONE >&9 && await over; } || why watchdog.lost "the watchdog died during the freeze"
+  [ "$STUCK" ] || { true >"$D/thawed"; echo DONE >&9 && await over; } || why watchdog.lost "in the freeze"
   put freeze "$F0 $F2 $FROZEN $THAWED $COUNT"
   step freeze "$F0" "$([ "$FROZEN" = "$COUNT" ] && echo ok || echo failed)" "$THAWED of $COUNT thawed by us"
   [ "$FAULT" ] && why "${FAULT%% *}" "${FAULT#* }"
-  [ "$EARLY" ] && why thaw.early "thawed by somebody else:$EARLY"
-  [ "$STUCK" ] && why thaw.failed "not thawed:$STUCK"
-  fired && why watchdog.fired "the freeze lasted longer than $WINDOW s"
+  [ "$EARLY" ] && ! fired && why thaw.early "$EARLY"
+  [ "$STUCK" ] && why thaw.failed "$STUCK"
+  fired && why watchdog.fired "$WINDOW s"
   case $FAST in was*) note fast.used "rcu_expedited $FAST" ;; none) note fast.none "$RCU cannot be written" ;; esac
   writes
   [ "$QUIET" ] && put quiet "${QUIET# }"
   list=''
   for w in $W; do case " $before " in *" $w "*) ;; *) list="$list ${w%=*}" ;; esac; done
-  [ "$list" ] && why fs.not_quiet "written during the freeze, and cannot be frozen:$list"
-  if [ ! "$ASKED" ] && enough; then cloud; fi # not frozen, yet a crash-consistent copy is wanted rather than none
+  [ "$list" ] && why fs.not_quiet "$list"
+  if [ ! "$ASKED" ] && enough; then # not frozen, yet a crash-consistent copy is wanted rather than none
+    fired && reconnect # the watchdog has ended the connection
+    [ "$VIA" = curl ] || clock
+    cloud
+  fi
 }
 cloud() {
   ASKED=1
@@ -186,11 +191,11 @@ go() {
   if [ "$ASKED" ]; then
     put api "$((END - START)) $TOOK $POLLS"
     put created "$CODE $REQUEST"
-    IFS=, && for t in $TRIES; do put try "$t"; done && unset IFS
+    IFS=, && for t in $TRIES; do put try "$t"; done; unset IFS
     if [ "$GROUP" ]; then
       put group "$GROUP"
       [ "$SHOWN" ] && put visible 1
-      [ "$THAWON$SHOWN" = visible ] && why group.not_visible "the group did not show all disks in $VISTIME s"
+      [ "$THAWON$SHOWN" = visible ] && ! fired && why group.not_visible "$VISTIME s"
     else
       field Message && message=$F && field Code
       why create.failed "HTTP $CODE $F $message"
@@ -199,7 +204,8 @@ go() {
   leave
 }
 leave() { # [REASON DETAIL]: the one way out once the watchdog is up
-  [ "${1:-}" ] && why "$1" "$2"
+  [ "${1:-}" ] && why "$1" "${2:-}"
+  [ ! "$STUCK" ] || lives "$D/watch" || start_again # it thaws at once
   lives "$D/conn" && kill -KILL "$P" 2>/dev/null
   exec 5<&-
   OUTCOME=none
@@ -208,7 +214,7 @@ leave() { # [REASON DETAIL]: the one way out once the watchdog is up
   [ "${QUIESCE:-}" ] && now && put quiesced "$((NOW - QUIESCE))"
   finish 'done'
   exec 9>&- # end of file: the watchdog goes home
-  [ "$STUCK" ] || fired || [ ! "$WATCH" ] || group KILL "$WATCH" # nothing is frozen: its timers and holders need not run on
+  [ "$STUCK" ] || [ ! "$WATCH" ] || group KILL "$WATCH" # nothing is frozen: its timers and holders need not run on
   say
   [ "$GROUP" ] || exit 22
   exit 0

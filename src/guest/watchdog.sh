@@ -15,7 +15,7 @@ watch() {
     (exec 7>&- && hold $n) &
   done <"$D/fs"
   ARMED='' DONE='' FIRED=''
-  [ -e "$D/armed" ] && ARMED=1
+  [ -e "$D/armed" ] && ARMED=1 && later 0 LATE # nobody is at work in that window any more
   [ -e "$D/over" ] && DONE=1
   later "$TOTAL" OVERDUE
   true >"$D/up"
@@ -40,6 +40,7 @@ watch() {
     EOF)
       [ "$ARMED" ] && [ ! "$DONE" ] && fire
       true >"$D/eof"
+      calm # also what was set after it had fired
       [ "$FIRED" ] && exec 5<>"$D/last"
       looks=0
       [ "$FIRED" ] && while frozen_yet && [ $((looks += 1)) -le 100 ]; do sleep 0.05; done
@@ -70,7 +71,7 @@ frozen_yet() { # is one not known to be thawed since the last possible freeze? A
     n=$((n + 1))
     [ -e "$D/through.$n" ] && continue
     yet=1
-    lives "$D/held.$n" || {
+    lives "$D/held.$n" && [ "$STATE" != T ] || {
       (exec 7>&- && hold $n) &
       born $! && echo "$! $BORN" >"$D/held.$n" # at once, lest it be replaced again
     }
@@ -99,13 +100,17 @@ hold() { # I: a working directory keeps the file system in reach, even after a l
   until true <"$D/go"; do :; done # sleeps here until the watchdog fires
   while :; do # never in turn, since this one may hang behind a freeze in flight
     over='' && [ -e "$D/eof" ] && over=1
-    mine "$1" && fsfreeze --unfreeze .
-    [ "$over" ] && true >"$D/through.$1" # this thaw came after the last possible freeze
-    [ "$over" ] && exit
+    t=nvalid
+    mine "$1" && { t=$(fsfreeze --unfreeze . 2>&1) && t=nvalid; }
+    case $over$t in 1*nvalid*) true >"$D/through.$1"; exit ;; esac # thawed, and after the last possible freeze
     sleep 0.1
   done
 }
-mine() { [ -e "$D/armed" ] && [ ! -e "$D/over" ] && [ ! -e "$D/theirs.$1" ]; } # I: may it be frozen by us?
+mine() { # I: may it be frozen by us?
+  was='' && read -r was <"$D/fz.$1"
+  case $was in '' | *busy*) return 1 ;; esac # our freezer did not start, or came second
+  [ -e "$D/armed" ] && [ ! -e "$D/thawed" ]
+}
 settle() { # the result was lost: what became of the run, finished if it has to be
   n=0
   while [ ! -e "$D/end" ]; do
