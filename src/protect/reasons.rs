@@ -74,6 +74,11 @@ pub const TABLE: &[(&str, &str, &str)] = &[
         "a group of this attempt existed before the freeze, or nothing shows that it did not",
         "check who can read Cloud Assistant's commands; run again",
     ),
+    (
+        "group.failed",
+        "the cloud says that the group, or a snapshot of it, failed: nothing can be restored from it",
+        "look at the snapshots in the console; run again, and ask the vendor if it stays so",
+    ),
     ("group.none", "there is no group", "see the other reasons"),
     (
         "group.not_visible",
@@ -184,7 +189,7 @@ pub const NOTES: &[(&str, &str, &str)] = &[
     ),
     (
         "group.extra",
-        "another group carries the tags of this run: of an earlier attempt, or made by somebody else; it is labelled crash",
+        "another group carries the tags (or, by the plugin, the name) of this run: of an earlier attempt, or made by somebody else; it is labelled crash",
         "delete it where it is not needed; if no attempt failed, find out who made it",
     ),
     (
@@ -328,10 +333,11 @@ mod tests {
     fn each_reason_of_the_label_is_in_the_table() {
         let missing = crate::protect::label::decide(&crate::protect::label::Evidence {
             group_exists: true,
+            usable: true,
             ..Default::default()
         });
         assert_eq!(missing.1.len(), 13);
-        for code in missing.1.iter().map(|missing| missing.code()).chain(["group.none"]) {
+        for code in missing.1.iter().map(|missing| missing.code()).chain(["group.none", "group.failed"]) {
             assert!(TABLE.iter().any(|(known, ..)| *known == code), "{code}");
         }
     }
