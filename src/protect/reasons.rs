@@ -183,6 +183,16 @@ pub const NOTES: &[(&str, &str, &str)] = &[
         "none needed where a later attempt succeeded; a rate limit: spread the runs of a fleet",
     ),
     (
+        "fast.none",
+        "linux.fastFreeze did nothing: the guest's kernel does not let itself be hurried",
+        "none needed: the freeze is as long as without it",
+    ),
+    (
+        "fast.used",
+        "linux.fastFreeze hurried the kernel (rcu_expedited) for the window, and put back what was there",
+        "none needed",
+    ),
+    (
         "fs.network",
         "a network file system of the guest is not in the snapshot",
         "back it up by its own means",
@@ -280,9 +290,9 @@ mod tests {
     /// Every code in the shell sources and in the label has a meaning of its own here.
     #[test]
     fn every_reason_of_the_sequence_is_explained() {
-        let sequence = crate::guest::render::sequence();
+        let sequence = crate::guest::render::sequence() + include_str!("../guest/plugin.sh");
         let mut codes: Vec<&str> = Vec::new();
-        for word in ["why ", "leave ", "stop ", "FAULT=\""] {
+        for word in ["why ", "note ", "leave ", "stop ", "FAULT=\""] {
             let told = sequence
                 .split(word)
                 .skip(1)
