@@ -58,13 +58,10 @@ pub struct Linux {
     pub ca_bundle: Option<String>,
     /// Shortens the freeze by `rcu_expedited`, set around the window and put back on every path.
     pub fast_freeze: bool,
-    /// After our own thaws failed for seconds: sysrq `j`, which thaws everybody's freezes.
-    pub last_resort_sysrq: bool,
 }
 
 /// What the vendor's plugin has no parameter for: it sends its own requests and thaws by its own rules.
-const SEQUENCE_ONLY: [&str; 6] =
-    ["thawOn", "visibleTimeoutInSeconds", "endpoint", "caBundle", "fastFreeze", "lastResortSysrq"];
+const SEQUENCE_ONLY: [&str; 5] = ["thawOn", "visibleTimeoutInSeconds", "endpoint", "caBundle", "fastFreeze"];
 
 pub(super) fn parse(linux: &Object) -> Linux {
     let engines = [("sequence", Some(Engine::Sequence)), ("plugin", Some(Engine::Plugin))];
@@ -77,6 +74,7 @@ pub(super) fn parse(linux: &Object) -> Linux {
             );
         }
     }
+    linux.off("lastResortSysrq");
     let timeout_in_seconds = linux.seconds("timeoutInSeconds", 10, 1..=60);
     let thaw_on = [("visible", Some(ThawOn::Visible)), ("accepted", Some(ThawOn::Accepted))];
     Linux {
@@ -99,7 +97,6 @@ pub(super) fn parse(linux: &Object) -> Linux {
         },
         ca_bundle: linux.checked("caBundle", guest_path),
         fast_freeze: linux.flag("fastFreeze", false),
-        last_resort_sysrq: linux.flag("lastResortSysrq", false),
     }
 }
 

@@ -336,6 +336,7 @@ mod tests {
             json!({"copyTo": []}),
             json!({"dryRun": true}),
             json!({"belowMinimum": "delete"}),
+            json!({"linux": {"lastResortSysrq": true}}),
             json!({"targets": {"tags": {}}}),
             json!({"targets": {"excludeTags": {}}}),
             json!({"targets": {"scope": []}}),
