@@ -203,6 +203,11 @@ pub const NOTES: &[(&str, &str, &str)] = &[
         "delete it where it is not needed; if no attempt failed, find out who made it",
     ),
     (
+        "option.unused",
+        "an option says nothing to this instance's system, and was not used",
+        "leave it out, or name instances of the other system in a policy of their own",
+    ),
+    (
         "window.accepted",
         "thawed on the answer of the create (thawOn: accepted): that the cut was made by then is not shown",
         "leave out linux.thawOn for the stronger evidence",
