@@ -60,18 +60,15 @@ fn a_tick_ends_application_consistent_and_the_copies_show_it() {
     assert_eq!(demo["webhook"]["run"], report["run"]);
 }
 
-/// This machine's switch; `None`: its kernel has none.
-fn rcu() -> Option<String> {
-    std::fs::read_to_string("/sys/kernel/rcu_expedited").ok()
-}
-
 #[test]
 fn a_fast_freeze_hurries_the_guest_and_not_this_machine() {
-    if !need(&TOOLS) || rcu().is_none() {
+    const RCU: &str = "/sys/kernel/rcu_expedited";
+    if !need(&TOOLS) || !need(&[RCU]) {
         return;
     }
-    let mut child = demo(&["--fast-freeze"]).spawn().unwrap();
+    let rcu = || std::fs::read_to_string(RCU).unwrap();
     let before = rcu();
+    let mut child = demo(&["--fast-freeze"]).spawn().unwrap();
     while child.try_wait().unwrap().is_none() {
         assert_eq!(rcu(), before);
         std::thread::sleep(Duration::from_millis(5));

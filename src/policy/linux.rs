@@ -194,7 +194,8 @@ mod tests {
         let mut fields: Vec<String> =
             linux.as_object().unwrap().keys().map(|field| format!("linux.{field}")).collect();
         let mut unused = given.unused(true);
-        (fields.sort(), unused.sort());
+        fields.sort();
+        unused.sort();
         assert_eq!(unused, fields);
         assert_eq!(given.unused(false), ["windows.enableWriters"]);
     }
