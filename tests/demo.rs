@@ -61,6 +61,39 @@ fn a_tick_ends_application_consistent_and_the_copies_show_it() {
 }
 
 #[test]
+fn a_fast_freeze_hurries_the_guest_and_not_this_machine() {
+    const RCU: &str = "/sys/kernel/rcu_expedited";
+    if !need(&TOOLS) || !need(&[RCU]) {
+        return;
+    }
+    let rcu = || std::fs::read_to_string(RCU).unwrap();
+    let before = rcu();
+    let mut child = demo(&["--fast-freeze"]).spawn().unwrap();
+    while child.try_wait().unwrap().is_none() {
+        assert_eq!(rcu(), before);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let demo: Value = serde_json::from_reader(child.stdout.take().unwrap()).unwrap();
+    let unit = &demo["report"]["units"][0];
+    let used = |finding: &Value| finding["code"] == "fast.used" && finding["severity"] == "note";
+    assert!(unit["findings"].as_array().unwrap().iter().any(used), "{demo:#}");
+    assert_eq!(unit["level"], "application");
+}
+
+#[test]
+fn what_the_demo_cannot_do_yet_is_said_in_its_help_and_refused() {
+    let help = Command::new(env!("CARGO_BIN_EXE_appsnap")).args(["demo", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    for flag in ["--database", "--html"] {
+        let after = help.split(flag).nth(1).unwrap().split("--").next().unwrap();
+        assert!(after.contains("not supported yet"), "{flag}: {after}");
+        let refused = demo(&[flag, "x"]).output().unwrap();
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(refused.status.code() == Some(2) && said.contains("not supported yet"), "{said}");
+    }
+}
+
+#[test]
 fn a_wrong_mode_lowers_the_level_or_is_refused_by_the_minimum() {
     if !need(&TOOLS) {
         return;

@@ -107,6 +107,13 @@ fn a_wrong_name_is_told_with_the_right_one_and_starts_nothing() {
     assert_eq!((status.code(), stdout.len()), (Some(2), 0));
     let said = text(&stderr);
     assert!(said.contains("did you mean freeze-too-slow?") && said.contains("function-killed"), "{said}");
+    let Output { status, stderr, .. } = appsnap(&["--fault"]).output().unwrap();
+    assert_eq!(status.code(), Some(2));
+    assert!(
+        text(&stderr).contains("--fault list") && text(&stderr).contains("lock-lost"),
+        "{}",
+        text(&stderr)
+    );
     // A fault brings scripts and request of its own.
     let Output { status, .. } = appsnap(&["--fault", "lock-lost", "--script-mode", "0755"]).output().unwrap();
     assert_eq!(status.code(), Some(2));

@@ -104,7 +104,8 @@ async fn linux_by_the_plugin_reaches_application_once() {
     }
     let bench = Bench::start(traced(&[]), "true").await;
     let first = bench
-        .send(linux(json!({ "snapshot": { "tags": { "team": "ops" }, "description": "of it" } })))
+        .send(linux(json!({ "snapshot": { "tags": { "team": "ops" }, "description": "of it" },
+                             "windows": { "enableWriters": false } })))
         .await
         .report;
     assert_eq!(verdict(&first), (Status::Succeeded, Level::Application, vec![]), "{}", log(&bench).await);
@@ -115,6 +116,7 @@ async fn linux_by_the_plugin_reaches_application_once() {
     assert!(tags.iter().all(|one| one["appsnap:level"] == "application" && one["team"] == "ops"), "{tags:?}");
     let (severity, message, _) = finding(unit, "plugin.options");
     assert!(severity == Severity::Note && message.contains("snapshot.description"), "{message}");
+    assert!(finding(unit, "option.unused").1.contains("windows.enableWriters"));
     assert_eq!(bench.trace().await, ["pre", "post "]);
     // As it was traced: `/` first, thawed in reverse, and a window of nearly a second or more.
     let log = log(&bench).await;
@@ -331,8 +333,10 @@ async fn windows_with_writers_is_application_and_without_them_filesystem() {
     bench.close().await;
 
     let bench = Bench::start(traced(&[]), "true").await;
-    let report = bench.send(on_windows(json!({ "windows": { "enableWriters": false } }))).await.report;
+    let fields = json!({ "windows": { "enableWriters": false }, "linux": { "thawOn": "accepted" } });
+    let report = bench.send(on_windows(fields)).await.report;
     assert_eq!(verdict(&report), (Status::Degraded, Level::Filesystem, vec!["writers.off"]));
+    assert!(finding(&report.units[0], "option.unused").1.contains("linux.thawOn"));
     assert_eq!(consistent(&bench, windows::INSTANCE).await, ["FsConsistent"]);
     let fields = json!({ "targets": { "instanceIds": [windows::INSTANCE] }, "minimumLevel": "application",
                          "windows": { "enableWriters": false } });

@@ -114,14 +114,15 @@ pub(super) fn find(name: &str) -> Result<&'static Fault, Failure> {
     if let Some(fault) = FAULTS.iter().find(|fault| fault.name == name) {
         return Ok(fault);
     }
+    let names: Vec<&str> = FAULTS.iter().map(|fault| fault.name).collect();
+    let there_are = format!("There are: {}; `appsnap demo --fault list` tells of each", names.join(", "));
+    if name.is_empty() {
+        return Err(Failure::usage(format!("--fault wants the name of a fault\n{there_are}")));
+    }
     let near = FAULTS.iter().map(|fault| (distance(name, fault.name), fault.name)).min();
     let hint = near.filter(|(edits, known)| *edits < known.len() / 2);
     let hint = hint.map(|(_, known)| format!(", did you mean {known}?")).unwrap_or_default();
-    let names: Vec<&str> = FAULTS.iter().map(|fault| fault.name).collect();
-    Err(Failure::usage(format!(
-        "--fault {name}: no such fault{hint}\nThere are: {}; `appsnap demo --fault list` tells of each",
-        names.join(", ")
-    )))
+    Err(Failure::usage(format!("--fault {name}: no such fault{hint}\n{there_are}")))
 }
 
 /// All of them, for machines.

@@ -59,16 +59,20 @@ pub(super) fn report(report: &Report) -> String {
     let mut out = String::new();
     let repeats =
         report.outcome.map(|outcome| format!(", as it was: {}", outcome.as_str())).unwrap_or_default();
+    let status = report.status.as_str().to_uppercase();
+    if let Some(error) = report.error.as_ref().filter(|error| error.code == "event.ignored") {
+        // No run: it has neither policy nor units.
+        let words = format_args!("{status}: {} ({}, {})", error.message, report.trigger, error.code);
+        line(&mut out, words);
+        return out;
+    }
+    // Of an event that could not be read no policy is known.
+    let policy = if report.policy.is_empty() { "not known" } else { &report.policy };
     line(
         &mut out,
         format_args!(
-            "{}: policy {}, run {}, {} ({} ms, {} API calls){repeats}",
-            report.status.as_str().to_uppercase(),
-            report.policy,
-            report.run,
-            report.trigger,
-            report.duration_ms,
-            report.api_calls
+            "{status}: policy {policy}, run {}, {} ({} ms, {} API calls){repeats}",
+            report.run, report.trigger, report.duration_ms, report.api_calls
         ),
     );
     if let Some(error) = &report.error {
@@ -156,4 +160,24 @@ fn text(value: &Value) -> &str {
 fn line(out: &mut String, words: std::fmt::Arguments) {
     // Writing to a String does not fail.
     let _ = writeln!(out, "{words}");
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    #[test]
+    fn an_event_that_concerns_no_run_is_told_in_one_line() {
+        let show = |status: &str, code: &str| {
+            let report = json!({ "schema": 1, "version": "1", "run": "r-1", "policy": "", "occurrence": "o",
+                "trigger": "manual", "status": status, "summary": {}, "startedAt": "", "finishedAt": "",
+                "durationMs": 3, "apiCalls": 0, "units": [], "notifications": [],
+                "error": { "code": code, "message": "it is nobody's" } });
+            super::report(&serde_json::from_value(report).unwrap())
+        };
+        assert_eq!(show("skipped", "event.ignored"), "SKIPPED: it is nobody's (manual, event.ignored)\n");
+        let wrong = show("failed", "InvalidEvent");
+        assert!(wrong.starts_with("FAILED: policy not known, run r-1, manual (3 ms"), "{wrong}");
+        assert!(wrong.contains("error InvalidEvent: it is nobody's"), "{wrong}");
+    }
 }

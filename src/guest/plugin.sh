@@ -55,7 +55,7 @@ thaw() { # side by side: a thaw that is aimed at a freeze in flight waits for it
 }
 
 guard() { # PID of the manager; writes to tmpfs only
-    points='' age=0
+    points='' age=0 late=''
     while sleep 1; do
         here=''
         for at in /proc/[0-9]*; do
@@ -68,8 +68,9 @@ guard() { # PID of the manager; writes to tmpfs only
         done
         [ -z "$points" ] || age=$((age + 1))
         if ! kill -0 "$1" 2>/dev/null; then
-            # It is gone: whatever its freezer left behind goes too, unless all went well.
-            [ ! -e "$d/well" ] || return
+            # It is gone: whatever its freezer left behind, or is still to freeze, goes too, unless all went well.
+            [ -z "$here" ] || late=1
+            [ ! -e "$d/well" ] || [ -n "$late" ] || return
             thaw
             [ -n "$here" ] || return
         elif [ "$age" -gt $((window + 5)) ]; then

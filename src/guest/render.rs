@@ -57,8 +57,6 @@ pub struct Plan {
     pub ca_bundle: Option<String>,
     /// Sets `rcu_expedited` around the window.
     pub fast_freeze: bool,
-    /// Allows sysrq `j` after our own thaws failed.
-    pub last_resort_sysrq: bool,
 }
 
 /// Requests signed ahead: they carry no secret, are good for 15 minutes, and differ in nonce and signature only.
@@ -224,7 +222,6 @@ fn plan_data(plan: &Plan) -> Result<String, RenderError> {
     data.set("TOTAL", &(2 * scripts + plan.window + 120).to_string())?;
     data.set("CA", plan.ca_bundle.as_deref().unwrap_or_default())?;
     data.set("FAST", if plan.fast_freeze { "1" } else { "" })?;
-    data.set("SYSRQ", if plan.last_resort_sysrq { "1" } else { "" })?;
     data.set("SEQUENCE", &sequence_sha256())?;
     Ok(data.0)
 }

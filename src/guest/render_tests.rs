@@ -29,7 +29,6 @@ fn worst() -> (Plan, Signed) {
         visible: 60,
         ca_bundle: Some("/etc/ssl/certs/ca-certificates.crt".into()),
         fast_freeze: true,
-        last_resort_sysrq: true,
     };
     let signed = Signed {
         host: "ecs-vpc.cn-wulanchabu.aliyuncs.com".into(),

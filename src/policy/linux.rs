@@ -58,13 +58,29 @@ pub struct Linux {
     pub ca_bundle: Option<String>,
     /// Shortens the freeze by `rcu_expedited`, set around the window and put back on every path.
     pub fast_freeze: bool,
-    /// After our own thaws failed for seconds: sysrq `j`, which thaws everybody's freezes.
-    pub last_resort_sysrq: bool,
 }
 
 /// What the vendor's plugin has no parameter for: it sends its own requests and thaws by its own rules.
-const SEQUENCE_ONLY: [&str; 6] =
-    ["thawOn", "visibleTimeoutInSeconds", "endpoint", "caBundle", "fastFreeze", "lastResortSysrq"];
+const SEQUENCE_ONLY: [&str; 5] = ["thawOn", "visibleTimeoutInSeconds", "endpoint", "caBundle", "fastFreeze"];
+
+impl Linux {
+    /// What differs from the defaults; without the engine and the scripts' time, which count on Windows too.
+    pub(super) fn given(&self) -> Vec<&'static str> {
+        let visible = self.timeout_in_seconds.min(5);
+        let given = [
+            (self.pre_script_path.is_some(), "linux.preScriptPath"),
+            (self.post_script_path.is_some(), "linux.postScriptPath"),
+            (!self.enable_fs_freeze, "linux.enableFsFreeze"),
+            (self.timeout_in_seconds != 10, "linux.timeoutInSeconds"),
+            (self.thaw_on != ThawOn::Visible, "linux.thawOn"),
+            (self.visible_timeout_in_seconds != visible, "linux.visibleTimeoutInSeconds"),
+            (self.endpoint != Endpoint::Vpc, "linux.endpoint"),
+            (self.ca_bundle.is_some(), "linux.caBundle"),
+            (self.fast_freeze, "linux.fastFreeze"),
+        ];
+        given.into_iter().filter(|(given, _)| *given).map(|(_, field)| field).collect()
+    }
+}
 
 pub(super) fn parse(linux: &Object) -> Linux {
     let engines = [("sequence", Some(Engine::Sequence)), ("plugin", Some(Engine::Plugin))];
@@ -77,6 +93,7 @@ pub(super) fn parse(linux: &Object) -> Linux {
             );
         }
     }
+    linux.off("lastResortSysrq");
     let timeout_in_seconds = linux.seconds("timeoutInSeconds", 10, 1..=60);
     let thaw_on = [("visible", Some(ThawOn::Visible)), ("accepted", Some(ThawOn::Accepted))];
     Linux {
@@ -99,7 +116,6 @@ pub(super) fn parse(linux: &Object) -> Linux {
         },
         ca_bundle: linux.checked("caBundle", guest_path),
         fast_freeze: linux.flag("fastFreeze", false),
-        last_resort_sysrq: linux.flag("lastResortSysrq", false),
     }
 }
 
@@ -159,6 +175,29 @@ mod tests {
             assert!(guest_path(bad).is_err(), "{bad:?}");
         }
         assert!(guest_path(&format!("/{}", "x".repeat(255))).is_err());
+    }
+
+    #[test]
+    fn what_says_nothing_to_an_instance_is_named() {
+        let parse = |linux: serde_json::Value, writers: bool| {
+            crate::policy::Request::parse(&serde_json::json!({ "policy": "p",
+                "targets": { "instanceIds": ["i-1"] }, "linux": linux, "windows": { "enableWriters": writers } }))
+            .unwrap()
+        };
+        let plain = parse(serde_json::json!({ "scriptTimeoutInSeconds": 30 }), true);
+        assert_eq!((plain.unused(true), plain.unused(false)), (vec![], vec![]));
+        // Every other field of the section, each with a value of its own.
+        let linux = serde_json::json!({ "preScriptPath": "/a", "postScriptPath": "/b", "enableFsFreeze": false,
+            "timeoutInSeconds": 20, "thawOn": "accepted", "visibleTimeoutInSeconds": 7, "endpoint": "public",
+            "caBundle": "/c", "fastFreeze": true });
+        let given = parse(linux.clone(), false);
+        let mut fields: Vec<String> =
+            linux.as_object().unwrap().keys().map(|field| format!("linux.{field}")).collect();
+        let mut unused = given.unused(true);
+        fields.sort();
+        unused.sort();
+        assert_eq!(unused, fields);
+        assert_eq!(given.unused(false), ["windows.enableWriters"]);
     }
 
     #[test]

@@ -89,6 +89,15 @@ impl Request {
         problems.finish().map(|()| request)
     }
 
+    /// Fields that are set to something of their own and say nothing to an instance of this system.
+    pub fn unused(&self, windows: bool) -> Vec<&'static str> {
+        match windows {
+            true => self.linux.given(),
+            false if self.enable_writers => Vec::new(),
+            false => vec!["windows.enableWriters"],
+        }
+    }
+
     /// The role to assume: the request's, else that of env `APPSNAP_ROLE_ARN`; `None`: the function's own
     /// role does the work, and nothing can be narrowed.
     pub fn role(&self, env: Env) -> Result<Option<String>, Invalid> {
@@ -336,6 +345,7 @@ mod tests {
             json!({"copyTo": []}),
             json!({"dryRun": true}),
             json!({"belowMinimum": "delete"}),
+            json!({"linux": {"lastResortSysrq": true}}),
             json!({"targets": {"tags": {}}}),
             json!({"targets": {"excludeTags": {}}}),
             json!({"targets": {"scope": []}}),

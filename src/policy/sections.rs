@@ -55,3 +55,20 @@ pub(super) const NOTIFY: Section =
 
 /// Where a field that stands in the wrong place may belong.
 pub(super) const ALL: [&Section; 6] = [&TOP, &TARGETS, &LINUX, &WINDOWS, &SNAPSHOT, &NOTIFY];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_names_every_field() {
+        let readme = include_str!("../../README.md");
+        let section = readme.split("\n## Ask for it\n").nth(1).unwrap().split("\n## ").next().unwrap();
+        for Section { name, due, .. } in ALL {
+            for field in *due {
+                let named = [format!("\"{field}\""), format!("`{field}`"), format!("`{name}.{field}`")];
+                assert!(named.iter().any(|named| section.contains(named)), "{name}: {field}");
+            }
+        }
+    }
+}

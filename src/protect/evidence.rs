@@ -19,7 +19,9 @@ pub fn gather(
     thaw_on_visible: bool,
     unused: bool,
 ) -> Evidence {
-    let mut evidence = Evidence { group_exists: group.is_some(), ..Evidence::default() };
+    // A group that was accepted and is not seen yet was not seen to fail either.
+    let usable = group.is_none_or(|group| !group.failed());
+    let mut evidence = Evidence { group_exists: group.is_some(), usable, ..Evidence::default() };
     if let Some(group) = group {
         let mut members: Vec<&str> = group.snapshots.iter().map(|s| s.source_disk_id.as_str()).collect();
         let mut wanted: Vec<&str> = disks.iter().map(String::as_str).collect();
@@ -124,10 +126,12 @@ mod tests {
     #[test]
     fn each_flaw_lowers_the_level() {
         type Flaw = (&'static str, fn(&mut Told, &mut SnapshotGroup), Level);
-        let flaws: [Flaw; 17] = [
+        let flaws: [Flaw; 19] = [
             ("born before the read", |_, g| g.creation_time = "2026-11-22T03:00:09Z".into(), Level::Crash),
             ("no time of birth", |_, g| g.creation_time = String::new(), Level::Crash),
             ("another group", |_, g| g.snapshot_group_id = "ssg-2".into(), Level::Crash),
+            ("it failed", |_, g| g.status = "failed".into(), Level::None),
+            ("a member failed", |_, g| g.snapshots[1].status = "failed".into(), Level::None),
             ("a disk is missing", |_, g| drop(g.snapshots.pop()), Level::Crash),
             ("one froze, one did not", |t, _| t.freeze.as_mut().unwrap().frozen = 1, Level::Crash),
             ("nothing to freeze", |t, _| t.freeze = Some(Freeze::default()), Level::Crash),
@@ -186,7 +190,7 @@ mod tests {
     /// Takes a piece of evidence away: from what was told, from the group, from what the cloud said of our signatures.
     type Removal = fn(&mut Option<Told>, &mut Option<SnapshotGroup>, &mut bool);
 
-    const REMOVALS: [Removal; 15] = [
+    const REMOVALS: [Removal; 17] = [
         |t, _, _| t.iter_mut().for_each(|t| t.phase = "lost".into()),
         |t, _, _| t.iter_mut().for_each(|t| t.warm = None),
         |t, _, _| t.iter_mut().for_each(|t| t.freeze = None),
@@ -198,11 +202,17 @@ mod tests {
         |t, _, _| t.iter_mut().for_each(|t| t.pre_exit = None),
         |t, _, _| t.iter_mut().for_each(|t| t.post_exit = None),
         |t, _, _| *t = None,
+        |_, g, _| g.iter_mut().for_each(|g| g.status = "failed".into()),
+        |_, g, _| g.iter_mut().for_each(|g| g.snapshots[0].status = "failed".into()),
         |_, g, _| g.iter_mut().for_each(|g| drop(g.snapshots.pop())),
         |_, g, _| g.iter_mut().for_each(|g| g.creation_time = String::new()),
         |_, g, _| *g = None,
         |_, _, unused| *unused = false,
     ];
+
+    /// The pieces above that let the group fail, and the one that takes it away.
+    const FAILED: usize = 0b11 << 11;
+    const GONE: usize = 15;
 
     /// What is left after these removals, with one reason more.
     fn left(removed: usize, reason: Option<&str>) -> Level {
@@ -222,6 +232,10 @@ mod tests {
         assert_eq!(levels[0], Level::Application);
         for (removed, level) in levels.iter().enumerate() {
             for piece in 0..REMOVALS.len() {
+                // What is not seen any more cannot be seen to have failed.
+                if piece == GONE && removed & FAILED != 0 {
+                    continue;
+                }
                 assert!(levels[removed | 1 << piece] <= *level, "{removed:b} without {piece}");
             }
         }

@@ -10,6 +10,8 @@ use crate::report::Level;
 pub struct Evidence {
     /// The cloud has the group (seen in a describe, or answered by the create).
     pub group_exists: bool,
+    /// The cloud does not say that the group, or a member, failed.
+    pub usable: bool,
     /// The group holds a snapshot of each chosen disk, and of no other.
     pub all_disks: bool,
     /// The read just before the freeze showed no group of this attempt.
@@ -44,6 +46,8 @@ pub struct Evidence {
 pub enum Missing {
     /// There is no group.
     Group,
+    /// The cloud says that the group, or a member, failed.
+    Failed,
     /// The guest's report never came.
     Report,
     /// A disk is missing in the group, or one is too many.
@@ -77,6 +81,7 @@ impl Missing {
     pub fn code(self) -> &'static str {
         match self {
             Missing::Group => "group.none",
+            Missing::Failed => "group.failed",
             Missing::Report => "report.lost",
             Missing::Disks => "group.disks",
             Missing::Absent => "group.exists",
@@ -105,6 +110,9 @@ pub fn decide(evidence: &Evidence) -> (Level, Vec<Missing>) {
     let e = evidence;
     if !e.group_exists {
         return (Level::None, vec![Missing::Group]);
+    }
+    if !e.usable {
+        return (Level::None, vec![Missing::Failed]);
     }
     let filesystem = missing(&[
         (e.report_received, Missing::Report),
@@ -149,7 +157,7 @@ pub const VENDOR_KEYS: [&str; 3] = ["APPConsistent", "AppConsistent", "FsConsist
 mod tests {
     use super::*;
 
-    const FIELDS: usize = 14;
+    const FIELDS: usize = 15;
 
     fn from_bits(bits: u32) -> Evidence {
         let bit = |i: u32| bits & (1 << i) != 0;
@@ -166,8 +174,9 @@ mod tests {
             watchdog_silent: bit(9),
             report_received: bit(10),
             first_use: bit(11),
-            prescript_good: bit(12),
-            postscript_good: bit(13),
+            usable: bit(12),
+            prescript_good: bit(13),
+            postscript_good: bit(14),
         }
     }
 
@@ -175,9 +184,9 @@ mod tests {
     #[test]
     fn every_combination_of_evidence_gives_the_level_of_the_contract() {
         for bits in 0..1u32 << FIELDS {
-            let group = bits & 1 != 0;
-            let frozen = bits & 0xfff == 0xfff;
-            let scripts = bits >> 12 == 0b11;
+            let group = bits & 1 != 0 && bits & 1 << 12 != 0;
+            let frozen = bits & 0x1fff == 0x1fff;
+            let scripts = bits >> 13 == 0b11;
             let expected = match (group, frozen, scripts) {
                 (false, ..) => Level::None,
                 (true, true, true) => Level::Application,
@@ -185,8 +194,8 @@ mod tests {
                 (true, false, _) => Level::Crash,
             };
             let (level, reasons) = decide(&from_bits(bits));
-            assert_eq!(level, expected, "{bits:014b}");
-            assert_eq!(reasons.is_empty(), level == Level::Application, "{bits:014b}");
+            assert_eq!(level, expected, "{bits:015b}");
+            assert_eq!(reasons.is_empty(), level == Level::Application, "{bits:015b}");
         }
     }
 
@@ -196,7 +205,7 @@ mod tests {
             let level = decide(&from_bits(bits)).0;
             for field in 0..FIELDS {
                 let fewer = decide(&from_bits(bits & !(1 << field))).0;
-                assert!(fewer <= level, "{bits:014b} without {field}");
+                assert!(fewer <= level, "{bits:015b} without {field}");
             }
         }
     }

@@ -74,6 +74,11 @@ pub const TABLE: &[(&str, &str, &str)] = &[
         "a group of this attempt existed before the freeze, or nothing shows that it did not",
         "check who can read Cloud Assistant's commands; run again",
     ),
+    (
+        "group.failed",
+        "the cloud says that the group, or a snapshot of it, failed: nothing can be restored from it",
+        "look at the snapshots in the console; run again, and ask the vendor if it stays so",
+    ),
     ("group.none", "there is no group", "see the other reasons"),
     (
         "group.not_visible",
@@ -178,14 +183,29 @@ pub const NOTES: &[(&str, &str, &str)] = &[
         "none needed where a later attempt succeeded; a rate limit: spread the runs of a fleet",
     ),
     (
+        "fast.none",
+        "linux.fastFreeze did nothing: the guest's kernel does not let itself be hurried",
+        "none needed: the freeze is as long as without it",
+    ),
+    (
+        "fast.used",
+        "linux.fastFreeze hurried the kernel (rcu_expedited) for the window, and put back what was there",
+        "none needed",
+    ),
+    (
         "fs.network",
         "a network file system of the guest is not in the snapshot",
         "back it up by its own means",
     ),
     (
         "group.extra",
-        "another group carries the tags of this run: of an earlier attempt, or made by somebody else; it is labelled crash",
+        "another group carries the tags (or, by the plugin, the name) of this run: of an earlier attempt, or made by somebody else; it is labelled crash",
         "delete it where it is not needed; if no attempt failed, find out who made it",
+    ),
+    (
+        "option.unused",
+        "an option says nothing to this instance's system, and was not used",
+        "leave it out, or name instances of the other system in a policy of their own",
     ),
     (
         "window.accepted",
@@ -275,9 +295,9 @@ mod tests {
     /// Every code in the shell sources and in the label has a meaning of its own here.
     #[test]
     fn every_reason_of_the_sequence_is_explained() {
-        let sequence = crate::guest::render::sequence();
+        let sequence = crate::guest::render::sequence() + include_str!("../guest/plugin.sh");
         let mut codes: Vec<&str> = Vec::new();
-        for word in ["why ", "leave ", "stop ", "FAULT=\""] {
+        for word in ["why ", "note ", "leave ", "stop ", "FAULT=\""] {
             let told = sequence
                 .split(word)
                 .skip(1)
@@ -328,10 +348,11 @@ mod tests {
     fn each_reason_of_the_label_is_in_the_table() {
         let missing = crate::protect::label::decide(&crate::protect::label::Evidence {
             group_exists: true,
+            usable: true,
             ..Default::default()
         });
         assert_eq!(missing.1.len(), 13);
-        for code in missing.1.iter().map(|missing| missing.code()).chain(["group.none"]) {
+        for code in missing.1.iter().map(|missing| missing.code()).chain(["group.none", "group.failed"]) {
             assert!(TABLE.iter().any(|(known, ..)| *known == code), "{code}");
         }
     }

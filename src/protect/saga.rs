@@ -312,7 +312,6 @@ fn plan(task: &Task, attempt: &str) -> Plan {
         visible: linux.visible_timeout_in_seconds as u32,
         ca_bundle: linux.ca_bundle.clone(),
         fast_freeze: linux.fast_freeze,
-        last_resort_sysrq: linux.last_resort_sysrq,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::protect::testing::*;
+use serde_json::json;
 
 #[tokio::test(start_paused = true)]
 async fn a_good_run_is_labelled_closed_and_never_taken_back() {
@@ -130,4 +131,23 @@ async fn a_group_of_a_sequence_that_was_killed_in_its_window_is_waited_for() {
     assert_eq!((outcome.status, outcome.unit.level), (Status::Degraded, Level::Crash));
     assert_eq!(outcome.unit.snapshot_group_id.as_deref(), Some("ssg-1"));
     assert_eq!(closed(&asked).as_deref(), Some("degraded"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_failed_is_no_copy() {
+    let group = |status: &str, member: &str| {
+        let member = json!({ "SnapshotId": "s-1", "SourceDiskId": "d-1", "Status": member });
+        let group = json!({ "SnapshotGroupId": "ssg-1", "CreationTime": "2026-11-22T03:00:00Z", "Status": status,
+            "Snapshots": { "Snapshot": [member] } });
+        ok(json!({ "SnapshotGroups": { "SnapshotGroup": [group] } }))
+    };
+    for (status, member) in [("failed", ""), ("progressing", "failed")] {
+        let failed = move |c: &str| (c == "DescribeSnapshotGroups").then(|| group(status, member));
+        let (outcome, asked, _) = play(failed).await;
+        let unit = &outcome.unit;
+        assert_eq!((outcome.status, unit.level), (Status::Failed, Level::None), "{status} {member}");
+        assert_eq!((&*unit.reasons[0], &*unit.snapshots[0].status), ("group.failed", "failed"));
+        let written = calls(&asked, "TagResources");
+        assert!(!written.iter().any(|tags| tags.values().any(|value| value == "APPConsistent")));
+    }
 }

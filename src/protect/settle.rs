@@ -186,7 +186,7 @@ pub(super) async fn write(
     groups::tag(task, group, unit.level, &tags).await
 }
 
-fn level_tags(task: &Task, level: Level, reason: &str) -> Vec<(String, String)> {
+pub(super) fn level_tags(task: &Task, level: Level, reason: &str) -> Vec<(String, String)> {
     let reason: String = reason.chars().take(128).collect();
     [
         ("appsnap:policy", task.request.policy.as_str()),

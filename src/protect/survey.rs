@@ -1,5 +1,6 @@
 //! What is there: the cloud's view of instances, disks and agents, turned into facts, judged, and cut into units.
 
+use super::reasons;
 use crate::acs::{Client, Error};
 use crate::api::{assistant, ecs};
 use crate::eligibility::{self, AgentFacts, DiskFacts, Facts, InstanceFacts};
@@ -40,6 +41,12 @@ pub async fn survey(client: &Client, region_id: &str, request: &Request) -> Resu
         let agent = agents.iter().find(|agent| agent.instance_id == *id);
         let facts = Facts { instance: instance_facts(instance), disks: chosen, agent: agent_facts(agent) };
         findings.extend(eligibility::findings(&facts));
+        let windows = facts.instance.os_type == "windows";
+        let unused = request.unused(windows);
+        if !unused.is_empty() {
+            let detail = format!("{} on {}", unused.join(", "), if windows { "Windows" } else { "Linux" });
+            findings.push(reasons::finding("option.unused", &detail, id, Severity::Note));
+        }
         found.push(Surveyed {
             instance_id: id.clone(),
             os_type: facts.instance.os_type,

@@ -17,6 +17,8 @@ pub fn why(told: Option<&Told>, missing: &[Missing]) -> Vec<String> {
     let (scripts, others): (Vec<&str>, Vec<&str>) = codes.iter().partition(|code| of_script(code));
     let unexplained = |missing: &&Missing| match missing {
         Missing::Group => codes.is_empty(),
+        // What the cloud says of its group no reason of the guest explains.
+        Missing::Failed => true,
         Missing::Prescript | Missing::Postscript => scripts.is_empty(),
         // Whose group it is no reason of the guest explains.
         Missing::FirstUse => told.is_some_and(|told| told.group.is_some()) || others.is_empty(),
@@ -38,7 +40,7 @@ pub fn members(group: &SnapshotGroup) -> Vec<SnapshotReport> {
     let member = |s: &ecs::GroupSnapshot| SnapshotReport {
         snapshot_id: s.snapshot_id.clone(),
         disk_id: s.source_disk_id.clone(),
-        status: if group.status == "failed" { "failed" } else { status(&s.progress) }.into(),
+        status: if group.failed() { "failed" } else { status(&s.progress) }.into(),
     };
     group.snapshots.iter().map(member).collect()
 }
@@ -119,13 +121,14 @@ mod tests {
     fn reasons_explain_the_level_and_what_weighs_most_comes_first() {
         use Missing::*;
         type Case = (&'static [&'static str], &'static [Missing], &'static [&'static str]);
-        let table: [Case; 7] = [
+        let table: [Case; 8] = [
             (&["script.mode"], &[Prescript, Postscript], &["script.mode"]),
             // The guest knows nothing of a disk that is missing in the group.
             (&["script.mode"], &[Disks, Prescript, Postscript], &["group.disks", "script.mode"]),
             (&["script.failed", "create.failed"], &[Group], &["create.failed", "script.failed"]),
             (&["script.failed"], &[Group], &["script.failed"]),
             (&[], &[Group], &["group.none"]),
+            (&["freeze.busy", "script.mode"], &[Failed], &["freeze.busy", "group.failed", "script.mode"]),
             (&["freeze.busy", "freeze.busy"], &[Accepted, Frozen, Thawed], &["freeze.busy"]),
             (&[], &[Report, Absent, Born, Watchdog, Prescript], &["report.lost"]),
         ];

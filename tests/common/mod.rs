@@ -3,8 +3,7 @@
 use std::path::Path;
 
 /// Whether this machine has what a test needs: names of tools, `root`, `loop` (loop devices), `fs:NAME` (a file system
-/// that the kernel knows). If not, says so on stderr
-/// in the form that CI counts: `SKIPPED: <test>: needs <what>`; the test then returns.
+/// that the kernel knows), a path. If not, says so on stderr in the form that CI counts: `SKIPPED: <test>: needs <what>`; the test then returns.
 pub fn need(what: &[&str]) -> bool {
     let lacks = |name: &str| match name {
         "root" => !appsnap::local::host::is_root(),
@@ -13,6 +12,7 @@ pub fn need(what: &[&str]) -> bool {
             let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
             !known.split_whitespace().any(|word| word == &kind[3..])
         }
+        path if path.starts_with('/') => !Path::new(path).exists(),
         tool => !appsnap::local::host::missing(&[tool]).is_empty(),
     };
     let lacking: Vec<&str> = what.iter().copied().filter(|name| lacks(name)).collect();

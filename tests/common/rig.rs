@@ -109,7 +109,6 @@ impl Rig {
             visible: 3,
             ca_bundle: Some(self.dir.join("ca.pem").display().to_string()),
             fast_freeze: false,
-            last_resort_sysrq: false,
         }
     }
 

@@ -94,6 +94,12 @@ impl SnapshotGroup {
     pub fn created_at(&self) -> Option<Timestamp> {
         self.creation_time.parse().ok()
     }
+
+    /// Whether the cloud says that the group, or a member, failed: nothing can be made of it.
+    pub fn failed(&self) -> bool {
+        let members = self.snapshots.iter().map(|member| &member.status);
+        members.chain([&self.status]).any(|status| status.eq_ignore_ascii_case("failed"))
+    }
 }
 
 /// A member as its group tells of it; state and time of creation are told by [`describe_snapshots`] only.
@@ -106,6 +112,8 @@ pub struct GroupSnapshot {
     pub source_disk_id: String,
     /// `system` or `data`.
     pub source_disk_type: String,
+    /// As of a snapshot, where the cloud tells it here; the vendor's page does not list it.
+    pub status: String,
     /// Of the upload, e.g. `100%`.
     pub progress: String,
     /// Whether disks can be made from it.

@@ -65,6 +65,8 @@ impl End {
 pub struct Seen {
     /// The plugin's group.
     pub group: Option<SnapshotGroup>,
+    /// Others of its name, made since the command was sent.
+    pub others: Vec<SnapshotGroup>,
     /// What of it is evidence.
     pub shown: Shown,
 }
@@ -93,7 +95,7 @@ pub async fn look(
     // At the end of the patience what there is has to do.
     let over = || task.client.clock().now() >= until;
     let find = || async {
-        let mut found = groups(task, name).await?;
+        let mut found = named(task, name).await?;
         // An older one of that name is not the plugin's.
         found.retain(|group| sent.is_none() || group.created_at().is_none_or(|born| Some(born) >= sent));
         let whole = found.iter().any(|group| group.snapshots.len() >= task.disks.len());
@@ -113,26 +115,28 @@ pub async fn look(
             .collect();
         // What all of them have; `None` is less than any level.
         let least = levels.into_iter().min().flatten();
-        Ok::<_, Error>((least.is_some() || !tagged || over()).then_some(least))
+        let failed = seen.iter().any(|one| one.status.eq_ignore_ascii_case("failed"));
+        Ok::<_, Error>((least.is_some() || !tagged || failed || over()).then_some((least, failed)))
     };
-    let tag = wait_until(task.client.clock(), pace, until, read).await?.flatten();
+    let (tag, failed) = wait_until(task.client.clock(), pace, until, read).await?.unwrap_or_default();
     let mut disks: Vec<&str> = group.snapshots.iter().map(|one| one.source_disk_id.as_str()).collect();
     let mut chosen: Vec<&str> = task.disks.iter().map(|disk| disk.disk_id.as_str()).collect();
     disks.sort_unstable();
     chosen.sort_unstable();
     let shown = Shown {
         group: true,
+        usable: !failed && !group.failed(),
         only_one: found.len() == 1,
         born_after_start: matches!((sent, group.created_at()), (Some(sent), Some(born)) if born >= sent),
         all_disks: disks == chosen,
         tag,
         ..Shown::default()
     };
-    Ok(Seen { shown, group: Some(group.clone()) })
+    Ok(Seen { shown, group: Some(group.clone()), others: found[1..].to_vec() })
 }
 
 /// Groups of this name on the instance.
-pub async fn groups(task: &Task, name: &str) -> Result<Vec<SnapshotGroup>, Error> {
+pub async fn named(task: &Task, name: &str) -> Result<Vec<SnapshotGroup>, Error> {
     let filter =
         GroupFilter { instance_id: Some(&task.instance_id), name: Some(name), ..GroupFilter::default() };
     ecs::describe_snapshot_groups(&task.client, &task.region_id, &filter).await

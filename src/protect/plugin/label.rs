@@ -11,6 +11,8 @@ pub struct Shown {
     pub ended_well: bool,
     /// There is a group of the attempt's name.
     pub group: bool,
+    /// The cloud does not say that it, or a member, failed.
+    pub usable: bool,
     /// And no second one.
     pub only_one: bool,
     /// Created after the command was sent, both by the cloud's clock.
@@ -33,6 +35,9 @@ pub fn decide(shown: &Shown, failure: &str, lowered: &[String]) -> (Level, Vec<S
     if !shown.group {
         let why = if shown.ended_well { "group.none" } else { failure };
         return (Level::None, vec![why.into()]);
+    }
+    if !shown.usable {
+        return (Level::None, vec!["group.failed".into()]);
     }
     let needed = [
         (shown.ended_well, failure),
@@ -89,6 +94,7 @@ mod tests {
             freeze_asked: bit(5),
             undisturbed: bit(6),
             application_possible: bit(7),
+            usable: bit(8),
             tag,
         }
     }
@@ -97,32 +103,32 @@ mod tests {
 
     #[test]
     fn each_level_takes_all_of_its_evidence_in_every_combination() {
-        for bits in 0..256 {
+        for bits in 0..512 {
             for tag in TAGS {
                 let (level, reasons) = decide(&shown(bits, tag), "plugin.failed", &[]);
                 let frozen = bits & 0x7f == 0x7f && tag.is_some();
                 let expected = match bits {
-                    _ if bits & 2 == 0 => Level::None,
-                    255 if tag == Some(Level::Application) => Level::Application,
+                    _ if bits & 0x102 != 0x102 => Level::None,
+                    511 if tag == Some(Level::Application) => Level::Application,
                     _ if frozen => Level::Filesystem,
                     _ => Level::Crash,
                 };
-                assert_eq!(level, expected, "{bits:08b} {tag:?}");
-                assert_eq!(level == Level::Application, reasons.is_empty(), "{bits:08b} {tag:?}");
+                assert_eq!(level, expected, "{bits:09b} {tag:?}");
+                assert_eq!(level == Level::Application, reasons.is_empty(), "{bits:09b} {tag:?}");
             }
         }
     }
 
     #[test]
     fn less_evidence_never_raises_the_level() {
-        for bits in 0..256 {
+        for bits in 0..512 {
             for (n, tag) in TAGS.into_iter().enumerate() {
                 let level = |bits, tag| decide(&shown(bits, tag), "x", &[]).0;
                 let all = level(bits, tag);
-                for bit in 0..8 {
-                    assert!(level(bits & !(1 << bit), tag) <= all, "{bits:08b} less bit {bit}, {tag:?}");
+                for bit in 0..9 {
+                    assert!(level(bits & !(1 << bit), tag) <= all, "{bits:09b} less bit {bit}, {tag:?}");
                 }
-                assert!(TAGS[..n].iter().all(|less| level(bits, *less) <= all), "{bits:08b} {tag:?}");
+                assert!(TAGS[..n].iter().all(|less| level(bits, *less) <= all), "{bits:09b} {tag:?}");
             }
         }
     }
@@ -130,14 +136,14 @@ mod tests {
     #[test]
     fn what_was_seen_to_lower_the_level_is_the_reason() {
         let script = ["script.missing".to_string()];
-        let lowered = decide(&shown(0x7f, Some(Level::Filesystem)), "x", &script);
+        let lowered = decide(&shown(0x17f, Some(Level::Filesystem)), "x", &script);
         assert_eq!(lowered, (Level::Filesystem, script.to_vec()));
         // A tag that says more than the guest showed is not believed.
-        assert_eq!(decide(&shown(0x7f, Some(Level::Application)), "x", &script).0, Level::Filesystem);
-        let silent = decide(&shown(0xff, Some(Level::Filesystem)), "x", &[]);
+        assert_eq!(decide(&shown(0x17f, Some(Level::Application)), "x", &script).0, Level::Filesystem);
+        let silent = decide(&shown(0x1ff, Some(Level::Filesystem)), "x", &[]);
         assert_eq!(silent, (Level::Filesystem, vec!["plugin.lowered".to_string()]));
-        assert_eq!(decide(&shown(0xfd, None), "plugin.failed", &[]).1, ["group.none"]);
-        assert_eq!(decide(&shown(0xfc, None), "plugin.download", &[]).1, ["plugin.download"]);
+        assert_eq!(decide(&shown(0x1fd, None), "plugin.failed", &[]).1, ["group.none"]);
+        assert_eq!(decide(&shown(0x1fc, None), "plugin.download", &[]).1, ["plugin.download"]);
     }
 
     #[test]

@@ -48,6 +48,16 @@ fn shown(groups: &[(&str, &[&str])]) -> Answer {
     ok(json!({ "SnapshotGroups": { "SnapshotGroup": groups.iter().map(group).collect::<Vec<_>>() } }))
 }
 
+/// Groups of the one disk by their ids and states, whose snapshots the plugin has tagged.
+fn named(groups: &[(&str, &str)]) -> Answer {
+    let group = |(id, status): &(&str, &str)| {
+        let tags = json!({ "Tag": [{ "Key": "APPConsistent", "Value": "True" }] });
+        json!({ "SnapshotGroupId": id, "CreationTime": START, "Status": status, "Snapshots": { "Snapshot":
+            [{ "SnapshotId": format!("s-{id}"), "SourceDiskId": "d-1", "Tags": tags }] } })
+    };
+    ok(json!({ "SnapshotGroups": { "SnapshotGroup": groups.iter().map(group).collect::<Vec<_>>() } }))
+}
+
 fn tagged(key: &str) -> Answer {
     let one =
         |id: &str| json!({ "SnapshotId": id, "Tags": { "Tag": [{ "TagKey": key, "TagValue": "True" }] } });
@@ -66,7 +76,7 @@ fn good(call: &str) -> Answer {
             [{ "InvokeId": "t", "InvocationStatus": "Success", "CreationTime": START }] } })),
         "DescribeSnapshotGroups" => shown(&[(START, &["d-1"])]),
         "DescribeSnapshots" => tagged("APPConsistent"),
-        "TagResources" => ok(json!({})),
+        "TagResources" | "UntagResources" => ok(json!({})),
         other => panic!("not expected: {other}"),
     }
 }
@@ -119,7 +129,7 @@ fn written(asked: &Asked) -> (bool, bool) {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_cloud_shows_decides_the_level() {
-    let table: [(&str, Script, Status, Level, &[&str]); 10] = [
+    let table: [(&str, Script, Status, Level, &[&str]); 12] = [
         ("all is well", |_| None, Status::Succeeded, Level::Application, &[]),
         (
             "somebody else's group has the name too",
@@ -134,6 +144,27 @@ async fn what_the_cloud_shows_decides_the_level() {
             Status::Failed,
             Level::None,
             &["group.none"],
+        ),
+        (
+            "the group failed",
+            |c| (c == "DescribeSnapshotGroups").then(|| named(&[("ssg-1", "failed")])),
+            Status::Failed,
+            Level::None,
+            &["group.failed"],
+        ),
+        (
+            "a snapshot failed",
+            |c| {
+                let one = json!({ "SnapshotId": "s-ssg-1", "Status": "failed" });
+                match c {
+                    "DescribeSnapshotGroups" => Some(named(&[("ssg-1", "progressing")])),
+                    "DescribeSnapshots" => Some(ok(json!({ "Snapshots": { "Snapshot": [one] } }))),
+                    _ => None,
+                }
+            },
+            Status::Failed,
+            Level::None,
+            &["group.failed"],
         ),
         (
             "a disk too many",
@@ -275,4 +306,31 @@ async fn a_command_that_never_arrived_has_no_group() {
     .await;
     assert_eq!((outcome.status, outcome.unit.level), (Status::Failed, Level::None));
     assert_eq!(outcome.unit.reasons, ["report.lost"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_group_of_the_name_is_told_and_loses_the_plugins_tag() {
+    let two = |c: &str| {
+        let both = || named(&[("ssg-1", "progressing"), ("ssg-2", "progressing")]);
+        (c == "DescribeSnapshotGroups").then(both)
+    };
+    let (outcome, asked) = play(two).await;
+    assert_eq!((outcome.status, outcome.unit.level), (Status::Degraded, Level::Crash));
+    assert!(outcome.unit.findings.iter().any(|one| one.code == "group.extra" && one.resource == "ssg-2"));
+    let of_second = |action: &str, value: &str| {
+        let asked = asked.lock().unwrap();
+        let mut calls = asked.iter().filter(|(call, params)| {
+            call == action && params.get("ResourceId.1").is_some_and(|id| id == "s-ssg-2")
+        });
+        calls.any(|(_, params)| params.values().any(|told| told == value))
+    };
+    assert!(of_second("UntagResources", "APPConsistent") && of_second("TagResources", "crash"));
+    // Where that cannot be done, a repeat has to.
+    let (_, asked) = play(|c| match c {
+        "DescribeSnapshotGroups" => Some(named(&[("ssg-1", "progressing"), ("ssg-2", "progressing")])),
+        "UntagResources" => Some(refuse("X")),
+        _ => None,
+    })
+    .await;
+    assert!(!written(&asked).0);
 }
