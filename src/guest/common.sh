@@ -112,8 +112,11 @@ finish() { # PHASE: makes the report, keeps it, marks the end
   case $(readlink $LOCK) in *" ${D##*/}") rm -f $LOCK ;; esac
 }
 say() { printf '%s\n' "$LINE" >&3 2>/dev/null || :; }
-tell() { # PHASE EXIT: said, not kept
-  put phase "$1" && render none && say && exit "$2"
+tell() { # PHASE EXIT: said, not kept: a sequence that begins just now writes its own
+  render none
+  LINE="${LINE%\}},\"phase\":\"$1\"}"
+  say
+  exit "$2"
 }
 stop() { # REASON DETAIL: nothing was touched: say why and go
   [ "${1:-}" ] && why "$1" "${2:-}"

@@ -114,7 +114,7 @@ mine() { # I: may it be frozen by us?
 settle() { # the result was lost: what became of the run, finished if it has to be
   n=0
   while [ ! -e "$D/end" ]; do
-    ! lives "$D/main" && [ $((n += 1)) -le 25 ] || tell_running # its own limits end it
+    ! lives "$D/main" && [ $((n += 1)) -le 25 ] || tell running 23 # its own limits end it
     if lives "$D/watch" && [ "$STATE" = T ]; then group KILL "$P" && sleep 0.2; fi # stopped: no watchdog
     if lives "$D/watch"; then sleep 0.2; elif [ -e "$D/up" ]; then start_again; else finish lost; fi # or nothing was begun
   done
@@ -124,4 +124,3 @@ start_again() { # another watchdog in the place of a dead one; it finds on tmpfs
   (shut && trap - PIPE HUP && exec setsid sh "$D/sequence.sh" watch "$D") </dev/null >/dev/null 2>&1 &
   sleep 0.5
 }
-tell_running() { render none && LINE="${LINE%\}},\"phase\":\"running\"}" && say && exit 23; }
