@@ -131,3 +131,29 @@ async fn a_group_of_a_sequence_that_was_killed_in_its_window_is_waited_for() {
     assert_eq!(outcome.unit.snapshot_group_id.as_deref(), Some("ssg-1"));
     assert_eq!(closed(&asked).as_deref(), Some("degraded"));
 }
+
+/// A run with this request.
+async fn asking(
+    fields: serde_json::Value,
+    script: impl Fn(&str) -> Option<Answer> + Send + Sync + 'static,
+) -> (Outcome, Asked) {
+    let (mut task, asked) = scripted(script);
+    let mut request = serde_json::json!({ "policy": "p", "targets": { "instanceIds": ["i-1"] } });
+    request.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    task.request = crate::policy::Request::parse(&request).unwrap();
+    (protect(&task, blank(&task)).await, asked)
+}
+
+#[tokio::test(start_paused = true)]
+async fn scripts_that_nobody_asked_for_are_no_reason() {
+    let (outcome, _) = asking(serde_json::json!({ "consistency": "filesystem" }), |call| {
+        let (task, _) = scripted(|_| None);
+        let told = DONE.replace("\"A\"", &format!("{:?}", attempts::id(&task, 1)));
+        let told = told.replace(r#""pre.exit":"0","#, "").replace(r#""post.exit":"0","#, "");
+        // One was thawed by somebody else.
+        (call == "result go").then(|| ended(&told.replace("4000 1 1 1", "4000 1 0 1")))
+    })
+    .await;
+    assert_eq!((outcome.status, outcome.unit.level), (Status::Degraded, Level::Crash));
+    assert_eq!(outcome.unit.reasons, ["thaw.early"]);
+}

@@ -32,7 +32,8 @@ pub async fn settle(
     }
     let accepted = task.request.linux.thaw_on == ThawOn::Accepted;
     let shown = evidence::gather(told, group.as_ref(), &task.disk_ids(), !accepted, unused.is_ok());
-    let (level, missing) = decide(&shown);
+    let (level, mut missing) = decide(&shown);
+    missing.retain(|missing| missing.concerns(unit.wanted));
     unit.level = level;
     unit.snapshot_group_id =
         group.as_ref().map(|g| g.snapshot_group_id.clone()).or_else(|| told.and_then(|t| t.group.clone()));
