@@ -157,3 +157,17 @@ async fn scripts_that_nobody_asked_for_are_no_reason() {
     assert_eq!((outcome.status, outcome.unit.level), (Status::Degraded, Level::Crash));
     assert_eq!(outcome.unit.reasons, ["thaw.early"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_nobody_has_seen_is_no_success_however_little_was_wanted() {
+    let hidden = |call: &str| (call == "DescribeSnapshotGroups").then(|| groups(&[], &[]));
+    let (outcome, asked) = asking(serde_json::json!({ "consistency": "crash" }), hidden).await;
+    assert_eq!((outcome.status, outcome.unit.level), (Status::Degraded, Level::Crash));
+    assert_eq!(outcome.unit.reasons, ["group.not_visible"]);
+    assert!(outcome.unit.findings.iter().any(|finding| finding.code == "group.not_visible"));
+    assert_eq!(closed(&asked), None, "a repeat looks again");
+    // Once it shows, it is what was wanted.
+    let (outcome, asked) = asking(serde_json::json!({ "consistency": "crash" }), |_| None).await;
+    assert_eq!((outcome.status, outcome.unit.reasons.len()), (Status::Succeeded, 0));
+    assert_eq!(closed(&asked).as_deref(), Some("succeeded"));
+}

@@ -39,12 +39,12 @@ pub async fn settle(
         group.as_ref().map(|g| g.snapshot_group_id.clone()).or_else(|| told.and_then(|t| t.group.clone()));
     unit.snapshots = group.as_ref().map(members).unwrap_or_default();
     unit.reasons = why(told, &missing);
-    if group.is_none() && told.is_some_and(|told| told.group.is_some()) {
+    let unseen = group.is_none() && told.is_some_and(|told| told.group.is_some());
+    if unseen {
         // Accepted, and not seen yet: a repeat looks again and writes the tags.
         settled = false;
         unit.reasons = why(told, &[label::Missing::Visible]);
-    }
-    if level >= unit.wanted {
+    } else if level >= unit.wanted {
         unit.reasons.clear();
     }
     explain(task, &mut unit, unused.as_ref().err());
@@ -67,7 +67,11 @@ pub async fn settle(
         None => Status::Failed,
         // An earlier attempt has touched it.
         Some(told) if unit.level == Level::None && untouched(told) && unit.attempt == 1 => Status::Refused,
-        _ => status_of(unit.level, unit.wanted, task.request.minimum_level),
+        // What nobody has seen is no success, however little was wanted.
+        Some(_) if unseen => {
+            status_of(unit.level, unit.wanted, task.request.minimum_level).max(Status::Degraded)
+        }
+        Some(_) => status_of(unit.level, unit.wanted, task.request.minimum_level),
     };
     let tags = match (settled, again) {
         (true, true) => repeat::again_tags(),
