@@ -161,7 +161,7 @@ pub async fn finish(task: &Task, mut unit: Unit, invoke_id: &str, first_use: boo
     let attempt = attempts::id(task, unit.attempt);
     let told = match result(task, &attempt, invoke_id, task.client.clock().now()).await {
         Ok(told) => Some(told),
-        Err(lost) => take_back(task, &mut unit, &attempt, &lost).await,
+        Err(lost) => take_back(task, &mut unit, &attempt, invoke_id, &lost).await,
     };
     let mut task = task.clone();
     if task.disks.is_empty() {
@@ -191,7 +191,8 @@ async fn walk(task: &Task, mut unit: Unit) -> Outcome {
             Ok(()) => {}
             // Started, and not known to have finished.
             Err(Stop::Lost(detail)) if undo == Undo::SettleInGuest => {
-                progress.told = take_back(task, &mut unit, &attempt, &detail).await;
+                let invoke_id = progress.invoke_id.as_deref().unwrap_or_default();
+                progress.told = take_back(task, &mut unit, &attempt, invoke_id, &detail).await;
             }
             Err(stop) => return stopped(task, unit, stop),
         }

@@ -171,3 +171,48 @@ async fn a_group_that_nobody_has_seen_is_no_success_however_little_was_wanted() 
     assert_eq!((outcome.status, outcome.unit.reasons.len()), (Status::Succeeded, 0));
     assert_eq!(closed(&asked).as_deref(), Some("succeeded"));
 }
+
+const IDLE: &str = r#"{"appsnap":"1","phase":"idle"}"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_look_at_the_result_that_fails_is_no_end_of_the_run() {
+    for errors in [1, 3, 30] {
+        let looks = std::sync::atomic::AtomicU32::new(0);
+        let (outcome, asked, _) = play(move |call| match call {
+            "result go" if looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < errors => {
+                Some(refuse("Forbidden.RAM"))
+            }
+            "result settle" => Some(ended(IDLE)),
+            _ => None,
+        })
+        .await;
+        let unit = &outcome.unit;
+        assert_eq!((outcome.status, unit.level), (Status::Succeeded, Level::Application), "{errors}");
+        assert_eq!((undo(unit), closed(&asked).as_deref()), (None, Some("succeeded")), "{errors}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_may_begin_yet_is_left_for_a_repeat() {
+    type Look = fn() -> Answer;
+    let open: [Look; 2] = [running, || refuse("Forbidden.RAM")];
+    for look in open {
+        let (outcome, asked, _) = play(move |call| match call {
+            "result go" => Some(look()),
+            "result settle" => Some(ended(IDLE)),
+            _ => None,
+        })
+        .await;
+        assert_eq!((outcome.status, code(&outcome.unit)), (Status::Failed, Some("guest.late")));
+        assert_eq!((undo(&outcome.unit), noted(&asked)), (Some("pending"), vec![]));
+    }
+    // Over, and never begun: nothing will come of it.
+    let (outcome, asked, _) = play(|call| match call {
+        "result go" => Some(ended("")),
+        "result settle" => Some(ended(IDLE)),
+        _ => None,
+    })
+    .await;
+    assert_eq!((outcome.status, code(&outcome.unit)), (Status::Failed, Some("guest.lost")));
+    assert_eq!(closed(&asked).as_deref(), Some("failed"));
+}
