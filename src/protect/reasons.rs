@@ -188,6 +188,11 @@ pub const NOTES: &[(&str, &str, &str)] = &[
         "delete it where it is not needed; if no attempt failed, find out who made it",
     ),
     (
+        "group.unseen",
+        "a group of this run may be there that has not shown yet; it would carry this tag",
+        "send the event again later: that looks again, tells what it finds and labels it",
+    ),
+    (
         "window.accepted",
         "thawed on the answer of the create (thawOn: accepted): that the cut was made by then is not shown",
         "leave out linux.thawOn for the stronger evidence",
