@@ -133,6 +133,34 @@ async fn a_report_that_the_agent_lost_is_fetched_by_a_second_command() {
 }
 
 #[tokio::test]
+async fn a_look_at_the_result_that_fails_hides_no_group() {
+    if !need(&NEEDS) {
+        return;
+    }
+    let mut begun = 0;
+    // The looks at the first command are some three or four: the failing one comes while the sequence has yet to begin,
+    // or is at work.
+    for nth in [5, 6, 7] {
+        let refused = Mishap::Code(403, "Forbidden.RAM".into());
+        let bench = Bench::start(fault("DescribeInvocationResults", Some(nth), refused), "true").await;
+        let report = bench.send(tick(AT, json!({}))).await.report;
+        let unit = &report.units[0];
+        let steps: Vec<&str> = unit.timeline.iter().map(|step| &*step.step).collect();
+        if steps.contains(&"quiesce") {
+            begun += 1;
+            assert_eq!(verdict(&report), (Status::Succeeded, Level::Application, vec![]), "{nth}: {unit:?}");
+            assert!(!steps.contains(&"settle-in-guest"), "{nth}: {steps:?}");
+            assert_eq!(vendor_tags(&bench).await, ["APPConsistent"], "{nth}");
+            assert_eq!(bench.trace().await, ["pre", "post application"], "{nth}");
+        } else {
+            assert_eq!(bench.groups().await, [], "{nth}: {unit:?}");
+        }
+        bench.close().await;
+    }
+    assert!(begun > 0, "no look at the sequence has failed");
+}
+
+#[tokio::test]
 async fn a_refused_create_fails_the_run_and_leaves_the_guest_as_it_was() {
     if !need(&NEEDS) {
         return;

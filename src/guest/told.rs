@@ -123,7 +123,7 @@ impl Told {
         let pairs = |key: &str| -> Vec<(String, String)> { list(key).iter().map(|item| cut(item)).collect() };
         let freeze = words("freeze").and_then(|w| match w[..] {
             [start, end, frozen, thawed, wanted] => Some(Freeze {
-                micros: end - start,
+                micros: end.saturating_sub(start),
                 frozen: u32::try_from(frozen).ok()?,
                 thawed: u32::try_from(thawed).ok()?,
                 wanted: u32::try_from(wanted).ok()?,
@@ -215,6 +215,23 @@ mod tests {
         assert_eq!(told.marks["lsn"], "42");
         assert_eq!((told.tries[0].code.as_str(), told.tries[1].number), ("ServiceUnavailable", 2));
         assert_eq!(told.steps[1].outcome, "failed");
+    }
+
+    #[test]
+    fn figures_that_cannot_be_true_break_nothing() {
+        let (least, most) = (i64::MIN.to_string(), i64::MAX.to_string());
+        let lie = LINE.replace("1000 4000 2", &format!("{least} {most} 2"));
+        let lie =
+            lie.replace("450000 ", &format!("{least} ")).replace("find 1 2", &format!("find {least} {most}"));
+        let told = Told::read(&lie).unwrap();
+        assert_eq!((told.freeze.unwrap().micros, told.api_micros), (i64::MAX, Some(i64::MIN)));
+        assert_eq!((told.steps[0].start, told.steps[0].end), (i64::MIN, i64::MAX));
+        for counts in ["-1 2 2", "2 4294967296 2", "2 2 99999999999999999999"] {
+            assert_eq!(
+                Told::read(&LINE.replace("4000 2 2 2", &format!("4000 {counts}"))).unwrap().freeze,
+                None
+            );
+        }
     }
 
     #[test]

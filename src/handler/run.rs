@@ -193,7 +193,9 @@ async fn one(task: Task, surveyed: survey::Surveyed) -> Outcome {
             let blockers =
                 surveyed.findings.iter().filter(|f| f.severity == crate::report::Severity::Blocker);
             let reasons = blockers.map(|f| f.code.clone()).collect();
-            Outcome { status: Status::Refused, settled: None, again: false, unit: Unit { reasons, ..unit } }
+            // An earlier attempt has touched the guest.
+            let status = if unit.attempt > 1 { Status::Failed } else { Status::Refused };
+            Outcome { status, settled: None, again: false, unit: Unit { reasons, ..unit } }
         }
         Next::Attempt(unit) => protect::protect(&task, unit).await,
     };
@@ -211,6 +213,34 @@ pub(super) fn account_of(arn: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protect::testing::{invocation, record, scripted};
+    use crate::report::{Finding, Severity};
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_guest_that_no_attempt_has_touched_is_refused() {
+        for (attempts, status) in [(0, Status::Refused), (1, Status::Failed)] {
+            let again =
+                move || (1..=attempts).map(|n| invocation(n, "Success", &[("appsnap:outcome", "again")]));
+            let (task, _) =
+                scripted(move |call| (call == "DescribeInvocations").then(|| record(again().collect())));
+            let blocker = Finding {
+                code: "agent.offline".into(),
+                severity: Severity::Blocker,
+                resource: "i-1".into(),
+                message: String::new(),
+                cure: String::new(),
+            };
+            let surveyed = survey::Surveyed {
+                instance_id: "i-1".into(),
+                os_type: "linux".into(),
+                disks: task.disks.clone(),
+                findings: vec![blocker],
+            };
+            let outcome = one(task, surveyed).await;
+            assert_eq!((outcome.status, outcome.unit.attempt), (status, attempts + 1));
+            assert_eq!(outcome.unit.reasons, ["agent.offline"]);
+        }
+    }
 
     #[test]
     fn the_account_is_read_from_the_role() {

@@ -61,14 +61,15 @@ fn passes(status: &str, code: &str) -> bool {
     status == "000" || status.parse().is_ok_and(|status| is_passing(status, code))
 }
 
-/// Whether a create without a group may have made one all the same: no answer, a fault of the cloud, or a hint that
-/// somebody else's is under way. A rate limit and every other refusal leave no doubt.
+/// Whether a create without a group may have made one all the same: no answer, a fault of the cloud, a hint that
+/// somebody else's is under way, or a sequence that died and cannot tell. A rate limit and every other refusal leave no
+/// doubt.
 pub fn in_doubt(told: &Told) -> bool {
     let unknown = |one: &Try| {
         passes(&one.status, &one.code) && !one.code.starts_with("Throttling")
             || ["SignatureNonceUsed", "Idempotent"].iter().any(|code| one.code.starts_with(code))
     };
-    told.tries.iter().any(unknown)
+    told.phase == "lost" || told.tries.iter().any(unknown)
 }
 
 /// The creates of an attempt in words: `c1: HTTP 503 ServiceUnavailable`.

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use serde_json::json;
+
 use super::*;
 use crate::protect::testing::*;
 
@@ -216,4 +218,117 @@ async fn a_function_that_died_between_two_attempts_is_followed_by_the_next() {
         noted,
         [("go".into(), "again".into()), ("go 2".into(), "succeeded".into())] as [(String, String); 2]
     );
+}
+
+/// Ids of snapshots and the level that was written on them.
+fn labels(asked: &Asked) -> Vec<(String, String)> {
+    let level = |params: &std::collections::BTreeMap<String, String>| {
+        let key =
+            (1..20).find(|n| params.get(&format!("Tag.{n}.Key")).is_some_and(|k| k == "appsnap:level"))?;
+        Some((params["ResourceId.1"].clone(), params[&format!("Tag.{key}.Value")].clone()))
+    };
+    let all = calls(asked, "TagResources").into_iter().filter(|p| p["ResourceType"] == "snapshot");
+    all.filter_map(|params| level(&params)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_shows_after_the_last_attempt_belongs_to_the_next_delivery() {
+    let (outcome, asked, _) = play(|call| match call {
+        "result go" => Some(unanswered(1)),
+        "result go 2" => Some(unanswered(2)),
+        "result go 3" => Some(unanswered(3)),
+        _ => None,
+    })
+    .await;
+    assert_eq!((outcome.status, closed(&asked).as_deref()), (Status::Failed, Some("failed")));
+    assert!(note_of(&outcome.unit, "group.unseen")[0].contains("appsnap:run=r-1"));
+    for (shown, status, level) in [
+        (&["ssg-late", "ssg-later"][..], Status::Degraded, Level::Crash),
+        (&[], Status::Skipped, Level::None),
+    ] {
+        let (outcome, asked, _) = play(move |call| match call {
+            "DescribeInvocations" => {
+                Some(record(vec![invocation(3, "Success", &[("appsnap:outcome", "failed")])]))
+            }
+            "result go 3" => Some(unanswered(3)),
+            "groups of the run" => Some(groups(shown, &[])),
+            _ => None,
+        })
+        .await;
+        let unit = &outcome.unit;
+        assert_eq!((outcome.status, unit.level), (status, level), "{shown:?}");
+        assert_eq!(unit.snapshot_group_id.as_deref(), shown.first().copied());
+        let labelled: Vec<_> = shown.iter().map(|id| (format!("s-of-{id}"), "crash".to_string())).collect();
+        assert_eq!(labels(&asked), labelled);
+        assert_eq!(note_of(unit, "group.extra").len(), shown.len().saturating_sub(1));
+        assert_eq!(closed(&asked).as_deref(), (!shown.is_empty()).then_some("degraded"));
+        assert_eq!(windows(&asked).len(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeat_labels_what_showed_only_after_the_run_was_settled() {
+    let good = [("appsnap:outcome", "succeeded"), ("appsnap:level", "application")];
+    // The label of the late one, and whether it gets one now.
+    for (label, told) in [(None, 1), (Some("crash"), 0), (Some("application"), 0)] {
+        let (outcome, asked, task) = play(move |call| match call {
+            "DescribeInvocations" => Some(record(vec![invocation(2, "Success", &good)])),
+            "groups of the run" => {
+                let shown = [tagged("ssg-late", 1, label), tagged("ssg-1", 2, Some("application"))];
+                Some(ok(json!({ "SnapshotGroups": { "SnapshotGroup": shown } })))
+            }
+            _ => None,
+        })
+        .await;
+        let unit = &outcome.unit;
+        assert_eq!((outcome.status, unit.level), (Status::Skipped, Level::Application), "{label:?}");
+        assert_eq!(unit.snapshot_group_id.as_deref(), Some("ssg-1"), "{label:?}");
+        let late = vec![("s-of-ssg-late".to_string(), "crash".to_string()); told];
+        assert_eq!(labels(&asked), late, "{label:?}");
+        assert_eq!(note_of(unit, "group.extra").len(), told, "{label:?}");
+        assert_eq!(task.client.clock().now(), task.started, "nothing is waited for");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeat_labels_nothing_where_the_runs_own_group_is_not_known() {
+    let good = [("appsnap:outcome", "succeeded"), ("appsnap:level", "application")];
+    let (outcome, asked, _) = play(move |call| match call {
+        "DescribeInvocations" => Some(record(vec![invocation(2, "Success", &good)])),
+        "groups of the run" => Some(groups(&["ssg-1", "ssg-2"], &[])),
+        _ => None,
+    })
+    .await;
+    assert_eq!((outcome.status, outcome.unit.snapshot_group_id), (Status::Skipped, None));
+    assert_eq!(labels(&asked), []);
+}
+
+/// A group of the attempt of this number, with this level on its snapshot.
+fn tagged(id: &str, number: u32, label: Option<&str>) -> serde_json::Value {
+    let labels: Vec<_> =
+        label.iter().map(|level| json!({ "Key": "appsnap:level", "Value": level })).collect();
+    json!({ "SnapshotGroupId": id, "CreationTime": "2026-11-22T03:00:00Z", "Status": "progressing",
+        "Tags": { "Tag": [{ "Key": "appsnap:attempt", "Value": attempt(number) }] },
+        "Snapshots": { "Snapshot": [{ "SnapshotId": format!("s-of-{id}"), "SourceDiskId": "d-1",
+            "Tags": { "Tag": labels } }] } })
+}
+
+#[tokio::test(start_paused = true)]
+async fn groups_that_could_not_be_looked_for_or_labelled_are_left_for_a_repeat() {
+    type Script = fn(&str, &std::collections::BTreeMap<String, String>) -> Option<Answer>;
+    let table: [(&str, Script); 2] = [
+        ("group.unseen", |call, _| (call == "groups of the run").then(|| refuse("Forbidden.RAM"))),
+        ("tag.failed", |call, params| match call {
+            "groups of the run" => Some(groups(&["ssg-1", "ssg-late"], &[])),
+            "TagResources" if params["ResourceId.1"] == "s-of-ssg-late" => Some(refuse("Forbidden.RAM")),
+            _ => None,
+        }),
+    ];
+    for (note, script) in table {
+        let (task, asked) = scripted_with(script);
+        let outcome = protect(&task, blank(&task)).await;
+        assert_eq!((outcome.status, outcome.unit.level), (Status::Succeeded, Level::Application), "{note}");
+        assert!(note_of(&outcome.unit, note)[0].contains("Forbidden.RAM"), "{note}");
+        assert_eq!(closed(&asked), None, "{note}");
+    }
 }

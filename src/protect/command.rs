@@ -30,7 +30,7 @@ pub async fn result(task: &Task, attempt: &str, invoke_id: &str, from: Timestamp
     let mut doubt = SignedDuration::from_secs(DOUBT);
     loop {
         let until = (clock.now() + doubt).min(limit);
-        match wait(task, invoke_id, until).await {
+        match patient(task, invoke_id, until).await {
             Ok(Some(result)) => {
                 return match Told::read(&result.output) {
                     Some(told) if told.attempt == attempt && told.phase != "running" => Ok(told),
@@ -38,8 +38,8 @@ pub async fn result(task: &Task, attempt: &str, invoke_id: &str, from: Timestamp
                 };
             }
             Ok(None) if clock.now() >= limit => return Err("the result did not come in time".into()),
-            Ok(None) => {}
-            Err(error) => return Err(error.to_string()),
+            Err(error) if clock.now() >= limit => return Err(error.to_string()),
+            Ok(None) | Err(_) => {}
         }
         // No answer, or a sequence that has not begun, proves nothing: on with the wait.
         if let Ok(told) = ask(task, attempt, DOUBT as u64).await
@@ -51,13 +51,34 @@ pub async fn result(task: &Task, attempt: &str, invoke_id: &str, from: Timestamp
     }
 }
 
-/// The undo of `quiesce`. `None`: stuck, told loudly.
-pub async fn take_back(task: &Task, unit: &mut Unit, attempt: &str, lost: &str) -> Option<Told> {
+/// The undo of `quiesce`. `None`: stuck, or it may begin yet; told loudly, and left for a repeat.
+pub async fn take_back(
+    task: &Task,
+    unit: &mut Unit,
+    attempt: &str,
+    invoke_id: &str,
+    lost: &str,
+) -> Option<Told> {
     let from = task.client.clock().now();
+    // Before the guest is asked: what begins and ends in between is not idle.
+    let over = invoke_id.is_empty() || matches!(wait(task, invoke_id, from).await, Ok(Some(_)));
     match settle_in_guest(task, attempt).await {
         Ok(told) => {
             let detail = format!("{lost}; `settle` in the guest found: {}", told.phase);
-            if matches!(told.phase.as_str(), "idle" | "absent") {
+            let idle = matches!(told.phase.as_str(), "idle" | "absent");
+            if idle && !over {
+                mark(task, unit, "settle-in-guest", from, "pending", detail.clone());
+                unit.error = Some(ErrorReport {
+                    code: "guest.late".into(),
+                    message: format!("{detail}, and the command may begin yet"),
+                    action: Some("RunCommand".into()),
+                    resource: Some(invoke_id.into()),
+                    cure: Some("send the event again when the command has ended: it settles the run".into()),
+                    ..ErrorReport::default()
+                });
+                return None;
+            }
+            if idle {
                 unit.error = Some(ErrorReport {
                     code: "guest.lost".into(),
                     message: detail.clone(),
@@ -109,7 +130,7 @@ async fn ask(task: &Task, attempt: &str, seconds: u64) -> Result<Told, String> {
     let invoke_id = run(task, &kind, attempt, &command, 60 + u64::from(script_seconds(task)), &[])
         .await
         .map_err(|error| error.to_string())?;
-    let result = wait(task, &invoke_id, soon(task, seconds)).await.map_err(|error| error.to_string())?;
+    let result = patient(task, &invoke_id, soon(task, seconds)).await.map_err(|error| error.to_string())?;
     let Some(result) = result else { return Err("`settle` was not answered either".into()) };
     Told::read(&result.output).ok_or_else(|| format!("`settle` told nothing: {}", undelivered(&result)))
 }
@@ -153,6 +174,21 @@ pub async fn wait(
         Ok(seen.filter(|result| result.invocation_status.is_end()))
     };
     wait_until(task.client.clock(), PACE, deadline, look).await
+}
+
+/// As [`wait`]; an error of the look proves nothing, and is told only if nothing better comes in time.
+async fn patient(
+    task: &Task,
+    invoke_id: &str,
+    deadline: Timestamp,
+) -> Result<Option<InvocationResult>, Error> {
+    let clock = task.client.clock();
+    loop {
+        match wait(task, invoke_id, deadline).await {
+            Err(_) if clock.now() < deadline => clock.sleep(PACE.longest).await,
+            seen => return seen,
+        }
+    }
 }
 
 /// The limit of one script, where scripts run.

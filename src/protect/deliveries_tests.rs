@@ -85,7 +85,8 @@ impl Cloud {
         let chosen = self.shown().into_iter().filter(|index| wanted.is_none_or(|id| *id == group_id(*index)));
         let show = |index: usize| {
             let tags = self.windows[index].labels.iter().map(|(k, v)| json!({ "Key": k, "Value": v }));
-            json!({ "SnapshotGroupId": group_id(index), "CreationTime": "2026-11-22T03:00:00Z",
+            let own = json!({ "Key": "appsnap:attempt", "Value": attempts_id(index) });
+            json!({ "SnapshotGroupId": group_id(index), "CreationTime": "2026-11-22T03:00:00Z", "Tags": { "Tag": [own] },
                 "Snapshots": { "Snapshot": [{ "SnapshotId": format!("s-{index}"), "SourceDiskId": "d-1",
                     "Tags": { "Tag": tags.collect::<Vec<_>>() } }] } })
         };
@@ -172,11 +173,14 @@ async fn whenever_functions_die_no_label_says_more_than_is_true() {
         let cloud = Cloud { dice, windows: Vec::new(), life: 0, opened_beside_a_group: false };
         let cloud = Arc::new(Mutex::new(cloud));
         let mut last: Option<Outcome> = None;
-        for delivery in 0..5 {
+        for delivery in 0..7 {
             {
-                // The last two live as long as they need.
+                // The last ones live as long as they need, and in the end all groups show.
                 let mut cloud = cloud.lock().unwrap();
                 cloud.life = if delivery < 3 { 1 + cloud.below(40) as u32 } else { u32::MAX };
+                if delivery > 4 {
+                    cloud.windows.iter_mut().for_each(|window| window.hidden = window.hidden.map(|_| 0));
+                }
             }
             let seen = cloud.clone();
             let (task, _) = scripted_with(move |call, params| seen.lock().unwrap().answer(call, params));
@@ -184,7 +188,7 @@ async fn whenever_functions_die_no_label_says_more_than_is_true() {
                 Next::Over(outcome) => outcome,
                 Next::Attempt(unit) => protect(&task, unit).await,
             };
-            if delivery == 4 {
+            if delivery == 6 {
                 let before = last.as_ref().unwrap();
                 assert_eq!(outcome.status, Status::Skipped, "SEED={seed}: settled by then, {before:?}");
                 assert_eq!(outcome.unit.level, before.unit.level, "SEED={seed}");
@@ -202,6 +206,8 @@ async fn whenever_functions_die_no_label_says_more_than_is_true() {
                 "{story}"
             );
             assert!(!vendor || window.course == Course::Good, "{story}");
+            let labelled = window.labels.contains_key("appsnap:level");
+            assert_eq!(labelled, window.hidden.is_some(), "each group is noticed, {story}");
             best += u32::from(vendor);
         }
         several += u32::from(cloud.windows.len() > 1);

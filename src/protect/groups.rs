@@ -55,18 +55,15 @@ pub async fn confirm(
     Ok(wait_until(task.client.clock(), PACE, until, look).await?.flatten())
 }
 
-/// The group of an attempt that is settled; nothing is waited for.
-pub async fn settled(task: &Task, attempt: &str) -> Result<Option<SnapshotGroup>, Error> {
-    Ok(chosen(of_unit(task).await?, attempt))
+/// The group of an attempt: rather one with its own tag; any other may be of an attempt before.
+pub fn chosen(groups: Vec<SnapshotGroup>, attempt: &str) -> Option<SnapshotGroup> {
+    let (own, others): (Vec<_>, Vec<_>) = groups.into_iter().partition(|group| is_of(group, attempt));
+    own.into_iter().chain(others).next()
 }
 
-/// Rather one with the attempt's own tag; any other may be of an attempt before.
-fn chosen(groups: Vec<SnapshotGroup>, attempt: &str) -> Option<SnapshotGroup> {
-    let own = |group: &SnapshotGroup| {
-        group.tags.iter().any(|tag| tag.key == "appsnap:attempt" && tag.value == attempt)
-    };
-    let (own, others): (Vec<_>, Vec<_>) = groups.into_iter().partition(own);
-    own.into_iter().chain(others).next()
+/// Whether it carries the attempt's own tag.
+pub fn is_of(group: &SnapshotGroup, attempt: &str) -> bool {
+    group.tags.iter().any(|tag| tag.key == "appsnap:attempt" && tag.value == attempt)
 }
 
 /// The lowest level that the tags of its snapshots name; `None`: they name none.

@@ -97,6 +97,11 @@ impl Missing {
             Missing::Postscript => "script.postscript",
         }
     }
+
+    /// Whether this keeps a run from the level that it wants: scripts are asked for by `application` only.
+    pub fn concerns(self, wanted: Level) -> bool {
+        wanted == Level::Application || !matches!(self, Missing::Prescript | Missing::Postscript)
+    }
 }
 
 impl fmt::Display for Missing {

@@ -25,7 +25,7 @@ pub mod settle;
 pub mod survey;
 mod tell;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use jiff::Timestamp;
 

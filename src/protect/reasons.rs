@@ -203,6 +203,11 @@ pub const NOTES: &[(&str, &str, &str)] = &[
         "delete it where it is not needed; if no attempt failed, find out who made it",
     ),
     (
+        "group.unseen",
+        "a group of this run may be there that has not shown yet; it would carry this tag",
+        "send the event again later: that looks again, tells what it finds and labels it",
+    ),
+    (
         "option.unused",
         "an option says nothing to this instance's system, and was not used",
         "leave it out, or name instances of the other system in a policy of their own",

@@ -3,9 +3,9 @@
 use super::command::{DELIVERY, result, run, sequence_seconds, soon, take_back, undelivered, wait};
 use super::nonces::{Nonces, Witness};
 use super::repeat::{self, State};
-use super::settle::settle;
-use super::tell::{fill, members, place, why};
-use super::{Outcome, Stop, Task, add_finding, attempts, blank, groups, mark, session, status_of};
+use super::settle::{repeated, settle};
+use super::tell::{fill, place, why};
+use super::{Outcome, Stop, Task, add_finding, attempts, blank, groups, mark, session};
 use jiff::SignedDuration;
 
 use crate::api::assistant::InvocationResult;
@@ -73,26 +73,14 @@ pub async fn earlier(task: &Task) -> Next {
         Err(stop) => return Next::Over(stopped(task, unit, stop)),
     };
     unit.attempt = latest.number;
-    let over = |status, settled, unit| Next::Over(Outcome { status, settled, again: false, unit });
     match latest.state {
-        State::Settled(mut status, level) => {
-            unit.level = level;
-            if level > Level::None
-                && let Ok(Some(group)) = groups::settled(task, &attempts::id(task, latest.number)).await
-            {
-                // Two that settled it at once may have written the one here and the other there: the lower counts.
-                if let Some(written) = groups::labelled(&group).filter(|written| *written < level) {
-                    unit.level = written;
-                    status = status.max(status_of(written, unit.wanted, task.request.minimum_level));
-                }
-                unit.snapshots = members(&group);
-                unit.snapshot_group_id = Some(group.snapshot_group_id);
-            }
-            over(Status::Skipped, Some(status), unit)
-        }
+        State::Settled(status, level) => match repeated(task, unit, status, level).await {
+            Ok(outcome) => Next::Over(outcome),
+            Err(unit) => Next::Over(finish(task, unit, &latest.invoke_id, latest.first_use).await),
+        },
         State::Running => {
             unit.invoke_id = Some(latest.invoke_id);
-            over(Status::Pending, None, unit)
+            Next::Over(Outcome { status: Status::Pending, settled: None, again: false, unit })
         }
         State::Died => {
             let outcome = finish(task, unit, &latest.invoke_id, latest.first_use).await;
@@ -161,7 +149,7 @@ pub async fn finish(task: &Task, mut unit: Unit, invoke_id: &str, first_use: boo
     let attempt = attempts::id(task, unit.attempt);
     let told = match result(task, &attempt, invoke_id, task.client.clock().now()).await {
         Ok(told) => Some(told),
-        Err(lost) => take_back(task, &mut unit, &attempt, &lost).await,
+        Err(lost) => take_back(task, &mut unit, &attempt, invoke_id, &lost).await,
     };
     let mut task = task.clone();
     if task.disks.is_empty() {
@@ -191,7 +179,8 @@ async fn walk(task: &Task, mut unit: Unit) -> Outcome {
             Ok(()) => {}
             // Started, and not known to have finished.
             Err(Stop::Lost(detail)) if undo == Undo::SettleInGuest => {
-                progress.told = take_back(task, &mut unit, &attempt, &detail).await;
+                let invoke_id = progress.invoke_id.as_deref().unwrap_or_default();
+                progress.told = take_back(task, &mut unit, &attempt, invoke_id, &detail).await;
             }
             Err(stop) => return stopped(task, unit, stop),
         }

@@ -151,3 +151,88 @@ async fn a_group_that_failed_is_no_copy() {
         assert!(!written.iter().any(|tags| tags.values().any(|value| value == "APPConsistent")));
     }
 }
+
+/// A run with this request.
+async fn asking(
+    fields: serde_json::Value,
+    script: impl Fn(&str) -> Option<Answer> + Send + Sync + 'static,
+) -> (Outcome, Asked) {
+    let (mut task, asked) = scripted(script);
+    let mut request = serde_json::json!({ "policy": "p", "targets": { "instanceIds": ["i-1"] } });
+    request.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    task.request = crate::policy::Request::parse(&request).unwrap();
+    (protect(&task, blank(&task)).await, asked)
+}
+
+#[tokio::test(start_paused = true)]
+async fn scripts_that_nobody_asked_for_are_no_reason() {
+    let (outcome, _) = asking(serde_json::json!({ "consistency": "filesystem" }), |call| {
+        let (task, _) = scripted(|_| None);
+        let told = DONE.replace("\"A\"", &format!("{:?}", attempts::id(&task, 1)));
+        let told = told.replace(r#""pre.exit":"0","#, "").replace(r#""post.exit":"0","#, "");
+        // One was thawed by somebody else.
+        (call == "result go").then(|| ended(&told.replace("4000 1 1 1", "4000 1 0 1")))
+    })
+    .await;
+    assert_eq!((outcome.status, outcome.unit.level), (Status::Degraded, Level::Crash));
+    assert_eq!(outcome.unit.reasons, ["thaw.early"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_nobody_has_seen_is_no_success_however_little_was_wanted() {
+    let hidden = |call: &str| (call == "DescribeSnapshotGroups").then(|| groups(&[], &[]));
+    let (outcome, asked) = asking(serde_json::json!({ "consistency": "crash" }), hidden).await;
+    assert_eq!((outcome.status, outcome.unit.level), (Status::Degraded, Level::Crash));
+    assert_eq!(outcome.unit.reasons, ["group.not_visible"]);
+    assert!(outcome.unit.findings.iter().any(|finding| finding.code == "group.not_visible"));
+    assert_eq!(closed(&asked), None, "a repeat looks again");
+    // Once it shows, it is what was wanted.
+    let (outcome, asked) = asking(serde_json::json!({ "consistency": "crash" }), |_| None).await;
+    assert_eq!((outcome.status, outcome.unit.reasons.len()), (Status::Succeeded, 0));
+    assert_eq!(closed(&asked).as_deref(), Some("succeeded"));
+}
+
+const IDLE: &str = r#"{"appsnap":"1","phase":"idle"}"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_look_at_the_result_that_fails_is_no_end_of_the_run() {
+    for errors in [1, 3, 30] {
+        let looks = std::sync::atomic::AtomicU32::new(0);
+        let (outcome, asked, _) = play(move |call| match call {
+            "result go" if looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < errors => {
+                Some(refuse("Forbidden.RAM"))
+            }
+            "result settle" => Some(ended(IDLE)),
+            _ => None,
+        })
+        .await;
+        let unit = &outcome.unit;
+        assert_eq!((outcome.status, unit.level), (Status::Succeeded, Level::Application), "{errors}");
+        assert_eq!((undo(unit), closed(&asked).as_deref()), (None, Some("succeeded")), "{errors}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_may_begin_yet_is_left_for_a_repeat() {
+    type Look = fn() -> Answer;
+    let open: [Look; 2] = [running, || refuse("Forbidden.RAM")];
+    for look in open {
+        let (outcome, asked, _) = play(move |call| match call {
+            "result go" => Some(look()),
+            "result settle" => Some(ended(IDLE)),
+            _ => None,
+        })
+        .await;
+        assert_eq!((outcome.status, code(&outcome.unit)), (Status::Failed, Some("guest.late")));
+        assert_eq!((undo(&outcome.unit), noted(&asked)), (Some("pending"), vec![]));
+    }
+    // Over, and never begun: nothing will come of it.
+    let (outcome, asked, _) = play(|call| match call {
+        "result go" => Some(ended("")),
+        "result settle" => Some(ended(IDLE)),
+        _ => None,
+    })
+    .await;
+    assert_eq!((outcome.status, code(&outcome.unit)), (Status::Failed, Some("guest.lost")));
+    assert_eq!(closed(&asked).as_deref(), Some("failed"));
+}

@@ -32,18 +32,19 @@ pub async fn settle(
     }
     let accepted = task.request.linux.thaw_on == ThawOn::Accepted;
     let shown = evidence::gather(told, group.as_ref(), &task.disk_ids(), !accepted, unused.is_ok());
-    let (level, missing) = decide(&shown);
+    let (level, mut missing) = decide(&shown);
+    missing.retain(|missing| missing.concerns(unit.wanted));
     unit.level = level;
     unit.snapshot_group_id =
         group.as_ref().map(|g| g.snapshot_group_id.clone()).or_else(|| told.and_then(|t| t.group.clone()));
     unit.snapshots = group.as_ref().map(members).unwrap_or_default();
     unit.reasons = why(told, &missing);
-    if group.is_none() && told.is_some_and(|told| told.group.is_some()) {
+    let unseen = group.is_none() && told.is_some_and(|told| told.group.is_some());
+    if unseen {
         // Accepted, and not seen yet: a repeat looks again and writes the tags.
         settled = false;
         unit.reasons = why(told, &[label::Missing::Visible]);
-    }
-    if level >= unit.wanted {
+    } else if level >= unit.wanted {
         unit.reasons.clear();
     }
     explain(task, &mut unit, unused.as_ref().err());
@@ -59,14 +60,20 @@ pub async fn settle(
     }
     if let Some(group) = &group {
         settled &= labelled(task, &mut unit, group, told).await;
-        extra(task, &mut unit, group).await;
+        settled &= others(task, &mut unit, group).await;
+    } else if told.is_none_or(attempts::in_doubt) {
+        unseen_yet(task, &mut unit, "");
     }
     let status = match told {
         // Stuck: nobody knows how the guest stands, whatever the copy is good for.
         None => Status::Failed,
         // An earlier attempt has touched it.
         Some(told) if unit.level == Level::None && untouched(told) && unit.attempt == 1 => Status::Refused,
-        _ => status_of(unit.level, unit.wanted, task.request.minimum_level),
+        // What nobody has seen is no success, however little was wanted.
+        Some(_) if unseen => {
+            status_of(unit.level, unit.wanted, task.request.minimum_level).max(Status::Degraded)
+        }
+        Some(_) => status_of(unit.level, unit.wanted, task.request.minimum_level),
     };
     let tags = match (settled, again) {
         (true, true) => repeat::again_tags(),
@@ -198,26 +205,85 @@ pub(super) fn level_tags(task: &Task, level: Level, reason: &str) -> Vec<(String
     .into()
 }
 
-/// Other groups with the tags of this unit: of an attempt whose create seemed to fail, or made by somebody else. They
-/// are told, and labelled as crash.
-async fn extra(task: &Task, unit: &mut Unit, own: &SnapshotGroup) {
-    const CODE: &str = "group.extra";
-    let others = match groups::of_unit(task).await {
-        Ok(found) => found.into_iter().filter(|group| group.snapshot_group_id != own.snapshot_group_id),
-        Err(error) => {
-            return mark(task, unit, "extra", task.client.clock().now(), "failed", error.to_string());
+/// A note that a repeat may find a group; until then one knows by which tag.
+fn unseen_yet(task: &Task, unit: &mut Unit, why: &str) {
+    let detail = format!("appsnap:run={} {why}", task.run);
+    let finding = reasons::finding("group.unseen", detail.trim(), &task.instance_id, Severity::Note);
+    add_finding(&mut unit.findings, finding);
+}
+
+/// Looks for other groups of this unit; whether that was done and all of them are labelled.
+async fn others(task: &Task, unit: &mut Unit, own: &SnapshotGroup) -> bool {
+    match groups::of_unit(task).await {
+        Ok(mut found) => {
+            found.retain(|group| group.snapshot_group_id != own.snapshot_group_id);
+            extra(task, unit, &found).await
         }
-    };
-    for group in others {
+        Err(error) => {
+            mark(task, unit, "extra", task.client.clock().now(), "failed", error.to_string());
+            unseen_yet(task, unit, &error.to_string());
+            false
+        }
+    }
+}
+
+/// Other groups with the tags of this unit: of an attempt whose create seemed to fail, or made by somebody else. They
+/// are told, and labelled as crash; whether all of them were.
+async fn extra(task: &Task, unit: &mut Unit, groups: &[SnapshotGroup]) -> bool {
+    const CODE: &str = "group.extra";
+    let mut all = true;
+    for group in groups {
         let id = &group.snapshot_group_id;
         let tags = level_tags(task, Level::Crash, CODE);
-        let written = groups::tag(task, &group, Level::Crash, &tags).await;
+        let written = groups::tag(task, group, Level::Crash, &tags).await;
         add_finding(&mut unit.findings, reasons::finding(CODE, id, id, Severity::Note));
         if let Err(error) = written {
             let finding = reasons::finding("tag.failed", &error.to_string(), id, Severity::Note);
             add_finding(&mut unit.findings, finding);
+            all = false;
         }
     }
+    all
+}
+
+/// What a repeat tells of an attempt that is settled with this status. Groups that showed only later are told and
+/// labelled; `Err`: one of them is the result of a unit that had none, and settles it once more.
+pub async fn repeated(
+    task: &Task,
+    mut unit: Unit,
+    mut status: Status,
+    level: Level,
+) -> Result<Outcome, Unit> {
+    unit.level = level;
+    let from = task.client.clock().now();
+    let found = groups::of_unit(task).await;
+    if let Err(error) = &found {
+        mark(task, &mut unit, "confirm", from, "failed", error.to_string());
+    }
+    let found = found.unwrap_or_default();
+    if level == Level::None && !found.is_empty() {
+        return Err(unit);
+    }
+    let attempt = attempts::id(task, unit.attempt);
+    let (labelled, mut late): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|group| groups::labelled(group).is_some());
+    let known = match labelled.is_empty() {
+        true => late.iter().filter(|group| groups::is_of(group, &attempt)).cloned().collect(),
+        false => labelled,
+    };
+    // Without one that is known nothing is labelled: it might be the result, and better than that.
+    if let Some(own) = groups::chosen(known, &attempt) {
+        // Two that settled it at once may have written the one here and the other there: the lower counts.
+        if let Some(written) = groups::labelled(&own).filter(|written| *written < level) {
+            unit.level = written;
+            status = status.max(status_of(written, unit.wanted, task.request.minimum_level));
+        }
+        late.retain(|other| other.snapshot_group_id != own.snapshot_group_id);
+        extra(task, &mut unit, &late).await;
+        unit.snapshots = members(&own);
+        unit.snapshot_group_id = Some(own.snapshot_group_id);
+    }
+    Ok(Outcome { status: Status::Skipped, settled: Some(status), again: false, unit })
 }
 
 /// Writes on the invocation how it stands: that is what a repeat reads.
