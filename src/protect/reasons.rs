@@ -89,7 +89,7 @@ pub const TABLE: &[(&str, &str, &str)] = &[
     (
         "group.unproven",
         "somebody else may have fired a signed create before the guest did: nothing shows that nobody did",
-        "see the detail; check who can read Cloud Assistant's commands; run again",
+        "see the detail; check who can read Cloud Assistant's commands; if the cloud no longer knows our own nonces, let guest and function use one endpoint (linux.endpoint, APPSNAP_NETWORK)",
     ),
     (
         "report.lost",
