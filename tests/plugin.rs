@@ -179,8 +179,16 @@ async fn what_the_plugin_lowers_in_silence_is_told() {
     bench.until(lock).await;
     let report = bench.send(at("2026-11-22T03:30:00Z", "crash")).await.report;
     assert_eq!(verdict(&report), (Status::Refused, Level::None, vec!["busy"]));
-    bench.until("[ -L /run/appsnap/lock ] && rm /run/appsnap/lock").await;
-    bench.until("rm /tmp/postscript.sh").await;
+    // Its owner is dead, and its watchdog not through yet; then it is.
+    let dead = "mkdir -p /run/appsnap/a-0; echo exit 23 >/run/appsnap/a-0/sequence.sh; ln -sfn '999999 1 a-0' /run/appsnap/lock";
+    bench.until(dead).await;
+    let report = bench.send(at("2026-11-22T03:40:00Z", "crash")).await.report;
+    assert_eq!(verdict(&report), (Status::Refused, Level::None, vec!["busy"]));
+    bench
+        .until(
+            "[ -L /run/appsnap/lock ] && echo exit 0 >/run/appsnap/a-0/sequence.sh && rm /tmp/postscript.sh",
+        )
+        .await;
     let report = bench.send(at("2026-11-22T04:00:00Z", "crash")).await.report;
     assert_eq!(verdict(&report), (Status::Degraded, Level::Filesystem, vec!["script.missing"]));
     assert!(finding(&report.units[0], "script.missing").1.contains("/tmp/postscript.sh"));

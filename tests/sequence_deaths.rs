@@ -46,15 +46,11 @@ fn a_second_run_is_told_busy_at_once_also_when_only_the_watchdog_of_the_first_li
     for kill in ["", "read -r m _ <$A/main; kill -s KILL $m; "] {
         let Some(mut guest) = Guest::new(SOON) else { return };
         guest.rig.scripts("sleep 0.5", "sleep 4");
-        guest.run(|_| {}, &format!("until_ $A/pre.started; {kill}until_ $A/post.started; sleep 0.2; touch /run/now; until_ /run/through"));
-        // `run` waits for the first to end: the second starts beside it.
-        let mut plan = guest.rig.plan("a2");
-        plan.script_timeout = 5;
-        let Some(mut guest) = Guest::new(SOON) else { return };
-        guest.rig.scripts("sleep 0.5", "sleep 4");
         let first = guest.rig.plan("a1");
         guest.rig.load(&first, guest.endpoint.port, &guest.endpoint.ca_pem);
         guest.sh("sh /run/w/find >/dev/null; cp /run/w/go /run/w/go1; cp /run/w/settle /run/w/settle1");
+        let mut plan = guest.rig.plan("a2");
+        plan.script_timeout = 5;
         guest.rig.load(&plan, guest.endpoint.port, &guest.endpoint.ca_pem);
         let begun = Instant::now();
         let out = guest.sh(&format!(

@@ -91,7 +91,7 @@ send_openssl() { # c | d
   next_signed "$1"
   { printf 'POST /?%s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nContent-Length: 0\r\n' "$QUERY" "$HOST"
     headers '%s\r\n' && printf '\r\n'; } >&4
-  BODY='' CODE=000 TOOK=0 head=1 && : >"$D/head.$K"
+  BODY='' CODE=000 TOOK=0 head=1 && true >"$D/head.$K"
   while read -r l <&5 || [ "$l" ]; do # the body ends without a newline
     case $head$l in
     1HTTP/*) CODE=${l#* } && CODE=${CODE%% *} ;;
@@ -160,7 +160,7 @@ create() { # again only what can still succeed in the time left: same ClientToke
 }
 visible() { # until every disk shows in the group, at most VISTIME
   POLLS=0
-  late=$((VISTIME / 5 + 1)).1 # the last few looks share what is left
+  late=$((VISTIME * 5 / 2 - 1)) late=${late%?}.${late#"${late%?}"} # the last four share most of the time
   # densest where the vendor's own plugin saw its group, 0.4 s after the answer
   for pause in .05 .05 .05 .05 .05 .05 .02 .02 .02 .02 .02 .02 .02 .02 .02 .02 .02 .1 .1 $late $late $late $late; do
     [ "$POLLS" -lt "$LOOKS" ] && [ ! -e "$D/fired" ] || return 1

@@ -101,7 +101,7 @@ finish() { # PHASE: makes the report, keeps it, marks the end
   done
   fired && put fired 1
   [ -e "$D/spare" ] && printf '%8192s' . >"$D/probe" || why state.space "/run was full: what was noted may be incomplete"
-  rm -f "$D/spare" "$D/probe" "$D/data" "$D/curl.conf" # nothing signed stays behind, and there is room for the report
+  rm -f "$D/spare" "$D/probe" "$D/curl.conf" # room for the report
   render none
   [ "${#LINE}" -le 4000 ] || render 'fs|note|disk|quiet'
   [ "${#LINE}" -le 4000 ] || render 'fs|note|disk|quiet|step|mark|pre.tail|post.tail'
@@ -109,6 +109,7 @@ finish() { # PHASE: makes the report, keeps it, marks the end
   printf '%s\n' "$LINE" >"$D/report"
   for f in "$D"/*.timer "$D"/*.reader "$D/conn"; do lives "$f" && kill -KILL "$P" 2>/dev/null; done
   true >"$D/end"
+  rm -f "$D/data" # nothing signed stays behind; who took over needed it until here
   case $(readlink $LOCK) in *" ${D##*/}") rm -f $LOCK ;; esac
 }
 say() { printf '%s\n' "$LINE" >&3 2>/dev/null || :; }
@@ -135,7 +136,7 @@ look_around() {
   now && t=$NOW
   find_disks
   find_mounts
-  [ "$FREEZE" = 1 ] || { : >"$D/fs" && COUNT=0; }
+  [ "$FREEZE" = 1 ] || { true >"$D/fs" && COUNT=0; }
   [ "$FREEZE" = 1 ] || [ "$WANT" = crash ] || why freeze.off
   vet_scripts
   step find "$t"
@@ -144,7 +145,7 @@ look_around() {
 
 exec 3>&1 >>"$D/log" 2>&1
 case $MODE in
-find) : >"$D/state" && put run "$RUN" && reserve && look_around && tell found 0 ;;
+find) true >"$D/state" && put run "$RUN" && reserve && look_around && tell found 0 ;;
 settle) [ -e "$D/main" ] || tell idle 0 ;; # only `find` ever ran here
 esac
 # shellcheck source=/dev/null

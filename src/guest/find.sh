@@ -90,7 +90,7 @@ pool_of() { # NAME: POOL is every source that a mounted btrfs of this device can
   done
 }
 find_mounts() { # $D/fs: "LEVEL MAJ:MIN TYPE DEVICE DISK MOUNTPOINT", top of the stack and deepest path first, / last
-  : >"$D/fs.raw" && : >"$D/devs"
+  true >"$D/fs.raw" && true >"$D/devs"
   QUIET='' CALM=''
   for e in $SET; do
     b=${e%%:*} lv=${e#*:} got='' hidden='' seen=''

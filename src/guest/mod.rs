@@ -6,7 +6,7 @@
 //!    postscript.
 //! 3. `settle`, only when the result of `go` was lost: reads the kept report and finishes what was left.
 //!
-//! The source is in five files of shell beside this one (`sequence.sh` tells the story); [`render`] packs them,
+//! The source is in six files of shell beside this one (`sequence.sh` tells the story); [`render`] packs them,
 //! [`told`] reads the one line of JSON that comes back.
 //!
 //! [`plugin`] is the other engine: one command that runs the vendor's app-snapshot-plugin.

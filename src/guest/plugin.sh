@@ -21,15 +21,26 @@ birth() { # PID: when it started, since ids come again
     set -- ${born##*) }
     born=${20}
 }
-take_lock() { # a link comes with its owner in one step; that of a dead run is the sequence's to settle
+take_lock() { # a link comes with its owner in one step; that of a dead run is settled first, as the sequence does
     mkdir -p /run/appsnap && rmdir $lock 2>/dev/null
     birth $$
-    ! ln -sn "$$ $born plugin-$attempt" $lock 2>/dev/null || return 0
-    held=$(readlink $lock)
-    # shellcheck disable=SC2086
-    set -- $held
-    birth "${1:-0}"
-    [ -z "$born" ] || [ "$born" != "$2" ] || { why busy "run ${held##* } holds this guest" && return 1; }
+    own="$$ $born plugin-$attempt" n=0
+    while ! ln -sn "$own" $lock 2>/dev/null; do
+        [ $((n += 1)) -le 20 ] || { why busy "$lock cannot be had" && return 1; }
+        held=$(readlink $lock) || continue
+        other=${held##* }
+        # shellcheck disable=SC2086
+        set -- $held
+        birth "${1:-0}"
+        [ -z "$born" ] || [ "$born" != "$2" ] || { why busy "run $other holds this guest" && return 1; }
+        if [ -e "/run/appsnap/$other/sequence.sh" ]; then
+            sh "/run/appsnap/$other/sequence.sh" settle "/run/appsnap/$other" >/dev/null 2>&1
+            [ $? -ne 23 ] || { why busy "run $other holds this guest" && return 1; }
+        fi
+        mkdir "$lock.$other" 2>/dev/null || { sleep 1 && continue; }
+        [ "$(readlink $lock)" != "$held" ] || rm -f $lock
+        rmdir "$lock.$other"
+    done
 }
 
 vet() { # what the vendor asks of a script: owner root, mode 700
@@ -118,7 +129,7 @@ guard "$manager" </dev/null >/dev/null 2>&1 &
 guard=$!
 wait "$manager"
 code=$?
-[ "$code" != 0 ] || : >"$d/well"
+[ "$code" != 0 ] || true >"$d/well"
 wait "$guard"
 tell 'done' "$code"
 case $code in

@@ -1,5 +1,5 @@
 # appsnap's guest sequence: quiesce, freeze, one signed request, thaw, report. `go` at the end of the functions tells the
-# story; common.sh and find.sh come with the first command, the rest with the second.
+# story; this file and cloud.sh come with the second command, the rest with the first.
 GROUP='' REQUEST='' WATCH='' OURS='' FROZEN=0 THAWED=0 POLLS=0 TRIES='' SHOWN='' EARLY='' STUCK='' START='' CODE=000 TOOK=0
 
 # ---- freeze and thaw
@@ -162,7 +162,7 @@ cloud() {
   tick && END=$NOW
 }
 go() {
-  : >"$D/state" # what `find` saw is looked at again
+  true >"$D/state" # what `find` saw is looked at again
   reserve
   put run "$RUN"
   put sequence "$SEQUENCE"

@@ -15,9 +15,9 @@ use self::label::Shown;
 use super::command::{DELIVERY, sequence_seconds, soon, wait};
 use super::repeat::{self, State};
 use super::saga::Next;
-use super::settle::{level_tags, note, write};
+use super::settle::{extra, note, write};
 use super::tell::members;
-use super::{Outcome, Stop, Task, add_finding, attempts, blank, groups, mark, reasons, status_of};
+use super::{Outcome, Stop, Task, add_finding, attempts, blank, mark, reasons, status_of};
 use crate::acs::Error;
 use crate::api::assistant::{self, RunCommand};
 use crate::api::ecs::{self, SnapshotGroup};
@@ -287,30 +287,14 @@ async fn settle(task: &Task, mut unit: Unit, attempt: &str, invoke_id: &str) -> 
             }
         }
     }
-    for other in &seen.others {
-        settled &= extra(&task, &mut unit, other).await;
-    }
+    // Other groups of the same name: nobody knows which of them the plugin made.
+    settled &= extra(&task, &mut unit, &seen.others).await;
     let status = match &result {
         // Nobody knows how the guest stands.
         None => Status::Failed,
         Some(_) => status_of(unit.level, unit.wanted, task.request.minimum_level),
     };
     closed(&task, unit, status, settled).await
-}
-
-/// Another group of the same name: nobody knows which of them the plugin made. It is told, and labelled as crash;
-/// whether that was done.
-async fn extra(task: &Task, unit: &mut Unit, group: &SnapshotGroup) -> bool {
-    const CODE: &str = "group.extra";
-    let id = &group.snapshot_group_id;
-    add_finding(&mut unit.findings, reasons::finding(CODE, id, id, Severity::Note));
-    let level = if group.failed() { Level::None } else { Level::Crash };
-    let written = groups::tag(task, group, level, &level_tags(task, level, CODE)).await;
-    if let Err(error) = &written {
-        let finding = reasons::finding("tag.failed", &error.to_string(), id, Severity::Note);
-        add_finding(&mut unit.findings, finding);
-    }
-    written.is_ok()
 }
 
 /// The user's tags, which the plugin cannot set; then the label, last.

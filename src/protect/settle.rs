@@ -193,7 +193,7 @@ pub(super) async fn write(
     groups::tag(task, group, unit.level, &tags).await
 }
 
-pub(super) fn level_tags(task: &Task, level: Level, reason: &str) -> Vec<(String, String)> {
+fn level_tags(task: &Task, level: Level, reason: &str) -> Vec<(String, String)> {
     let reason: String = reason.chars().take(128).collect();
     [
         ("appsnap:policy", task.request.policy.as_str()),
@@ -229,13 +229,13 @@ async fn others(task: &Task, unit: &mut Unit, own: &SnapshotGroup) -> bool {
 
 /// Other groups with the tags of this unit: of an attempt whose create seemed to fail, or made by somebody else. They
 /// are told, and labelled as crash; whether all of them were.
-async fn extra(task: &Task, unit: &mut Unit, groups: &[SnapshotGroup]) -> bool {
+pub(super) async fn extra(task: &Task, unit: &mut Unit, groups: &[SnapshotGroup]) -> bool {
     const CODE: &str = "group.extra";
     let mut all = true;
     for group in groups {
         let id = &group.snapshot_group_id;
-        let tags = level_tags(task, Level::Crash, CODE);
-        let written = groups::tag(task, group, Level::Crash, &tags).await;
+        let level = if group.failed() { Level::None } else { Level::Crash };
+        let written = groups::tag(task, group, level, &level_tags(task, level, CODE)).await;
         add_finding(&mut unit.findings, reasons::finding(CODE, id, id, Severity::Note));
         if let Err(error) = written {
             let finding = reasons::finding("tag.failed", &error.to_string(), id, Severity::Note);
@@ -261,7 +261,7 @@ pub async fn repeated(
         mark(task, &mut unit, "confirm", from, "failed", error.to_string());
     }
     let found = found.unwrap_or_default();
-    if level == Level::None && !found.is_empty() {
+    if level == Level::None && found.iter().any(|group| !group.failed()) {
         return Err(unit);
     }
     let attempt = attempts::id(task, unit.attempt);

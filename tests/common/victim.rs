@@ -17,7 +17,7 @@ pub const TOOLS: [&str; 9] =
 pub const SOON: Manners = Manners { visible_after: Duration::from_millis(300), hang: false };
 
 /// What the lines of an attack may use: `disk NAME SERIAL` is a new loop device (in L) as a disk of the guest,
-/// `wrap TOOL LINE` runs a line before the tool wherever the sequence uses it, `until FILE` waits for a file.
+/// `wrap TOOL LINE` runs a line before the tool wherever the sequence uses it, `until_ FILE` waits for a file.
 const LIBRARY: &str = r#"
 A=/run/appsnap/a1
 disk() {

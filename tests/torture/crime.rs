@@ -270,12 +270,7 @@ fn find(site: &Site, whom: Whom, which: u64) -> Vec<Process> {
             let holds = |one: &Process| holders.iter().any(|holder| holder.pid == one.pid);
             one_of(like(&|one| one.group == watchdog.group && one.pid != watchdog.pid && !holds(one)))
         }
-        Whom::Timer => {
-            let leads_sleep = |one: &Process| {
-                one.arguments.contains("sleep \"$0\"") || one.arguments.contains("sleep 5 &&")
-            };
-            one_of(like(&|one| leads_sleep(one) || one.name == "sleep"))
-        }
+        Whom::Timer => one_of(like(&|one| one.name == "sleep")),
         Whom::Agent => {
             let agent = |pid: u32| Process {
                 pid,

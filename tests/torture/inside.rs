@@ -87,11 +87,7 @@ impl Inside {
     /// Whether the window of the youngest attempt is open: armed, and neither over nor thawed.
     pub fn window_is_open(&self) -> bool {
         let has = |file: &str| self.of_attempt(file).is_some_and(|path| self.has(&path));
-        let thawed = || {
-            let state = self.of_attempt("state").and_then(|path| self.read(&path)).unwrap_or_default();
-            state.lines().any(|line| line.starts_with("freeze ")) // written just after the thaw
-        };
-        has("armed") && !has("over") && !has("end") && !thawed()
+        has("armed") && !["thawed", "over", "end"].into_iter().any(has)
     }
 
     /// All processes of the guest, but for its first one, that one's sleep and the agent's log.

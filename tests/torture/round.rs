@@ -13,6 +13,9 @@ use super::plan::{Crime, Plan, When, Whom};
 use super::site::Site;
 use super::truth;
 
+/// Time for an answer of the function: three windows with the pauses between them, and their settling.
+const ANSWER: Duration = Duration::from_secs(200);
+
 /// What a flaw offends against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Law {
@@ -170,15 +173,15 @@ async fn act(site: &Site, record: &mut Record) {
     }
     if let Crime::Rival(_) = plan.crime {
         // Whoever is second is refused, or comes after; its own run obeys the same laws.
-        match tokio::time::timeout(Duration::from_secs(75), site.bench.send_off(plan.rival())).await {
+        match tokio::time::timeout(ANSWER, site.bench.send_off(plan.rival())).await {
             Ok(Ok(outcome)) => truth::rival(record, read(&outcome)),
-            _ => record.flaws.push((Law::Other, "the rival got no answer within 75 s".into())),
+            _ => record.flaws.push((Law::Other, "the rival got no answer in time".into())),
         }
     }
     for one in sent {
-        match tokio::time::timeout(Duration::from_secs(75), one).await {
+        match tokio::time::timeout(ANSWER, one).await {
             Ok(Ok(outcome)) => keep(record, &outcome),
-            _ => return record.flaws.push((Law::Other, "the function gave no answer within 75 s".into())),
+            _ => return record.flaws.push((Law::Other, "the function gave no answer in time".into())),
         }
     }
     let settled = settle(site, record).await;

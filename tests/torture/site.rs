@@ -56,7 +56,8 @@ impl Site {
     pub fn ready(&self, plan: &Plan) {
         self.bench.cloud.server.cloud.look(|world, _| world.change(plan.settings.clone()));
         let pause = format!("{}.{:03}\n", plan.prescript_millis / 1000, plan.prescript_millis % 1000);
-        for (file, text) in [("pause", pause.as_str()), ("rcu", plan.rcu), ("trace", "")] {
+        let rcu = format!("{}\n", plan.rcu);
+        for (file, text) in [("pause", pause.as_str()), ("rcu", rcu.as_str()), ("trace", "")] {
             std::fs::write(self.inside.path(file), text).unwrap();
         }
     }

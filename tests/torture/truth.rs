@@ -19,6 +19,8 @@ pub async fn check(site: &Site, record: &mut Record, settled: &Report) {
     if record.committed
         && matches!(record.plan.crime, Crime::Kill(Whom::Prescript | Whom::PrescriptGroup))
         && record.level == Level::Application
+        && !site.inside.read("trace").unwrap_or_default().contains("quiet ")
+    // struck after its work was done
     {
         flaws.push((Law::Overstated, "application, although the prescript was killed".into()));
     }
