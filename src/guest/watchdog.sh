@@ -40,7 +40,7 @@ watch() {
     EOF)
       [ "$ARMED" ] && [ ! "$DONE" ] && fire
       true >"$D/eof"
-      calm # also what was set after it had fired
+      [ -e "$D/end" ] || calm # also what was set after it had fired
       [ "$FIRED" ] && exec 5<>"$D/last"
       looks=0
       [ "$FIRED" ] && while frozen_yet && [ $((looks += 1)) -le 100 ]; do sleep 0.05; done
