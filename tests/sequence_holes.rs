@@ -191,3 +191,14 @@ fn somebody_elses_freeze_while_the_watchdog_runs_the_postscript_is_left_alone() 
     guest.sh("sleep 1");
     guest.clean(1, "postscript by the watchdog");
 }
+
+#[test]
+fn a_sequence_that_is_killed_between_its_end_and_its_lock_leaves_no_lock() {
+    let Some(mut guest) = Guest::new(SOON) else { return };
+    guest.sh("wrap readlink '[ ! -e /run/appsnap/a1/end ] || { read -r m _ </run/appsnap/a1/main; kill -s KILL $m; }'");
+    guest.run(|_| {}, "");
+    guest.sh("sleep 1");
+    assert_eq!(guest.sh("ls /run/appsnap"), "a1\n");
+    assert_eq!(guest.settle().phase, "done");
+    guest.clean(1, "killed at the end");
+}

@@ -92,6 +92,7 @@ render() { # WITHOUT ONCE: state -> one line of JSON in LINE; a key that may com
       if (cut) printf ",\"cut\":\"1\""
       printf "}" }' | { iconv -c -f UTF-8 -t UTF-8 2>/dev/null || tr -d '\200-\377'; })
 }
+unlock() { case $(readlink $LOCK) in *" ${D##*/}") rm -f $LOCK ;; esac; }
 finish() { # PHASE: makes the report, keeps it, marks the end
   put phase "$1"
   for s in pre post; do
@@ -110,7 +111,7 @@ finish() { # PHASE: makes the report, keeps it, marks the end
   for f in "$D"/*.timer "$D"/*.reader "$D/conn"; do lives "$f" && kill -KILL "$P" 2>/dev/null; done
   true >"$D/end"
   rm -f "$D/data" # nothing signed stays behind; who took over needed it until here
-  case $(readlink $LOCK) in *" ${D##*/}") rm -f $LOCK ;; esac
+  unlock
 }
 say() { printf '%s\n' "$LINE" >&3 2>/dev/null || :; }
 tell() { # PHASE EXIT: said, not kept: a sequence that begins just now writes its own

@@ -49,6 +49,7 @@ watch() {
         overdue && finish lost
       }
       [ "$FIRED" ] && [ -e "$D/eof" ] && while frozen_yet; do sleep 0.5; done # told, and tried until it is thawed
+      unlock # the sequence may have been killed on its last steps
       for c in /proc/[0-9]*/cmdline; do # children of a watchdog before this one
         l='' && read -r l <"$c"
         case $l in *"sequence.shwatch$D") p=${c%/*} && born "${p##*/}" && [ "$PGRP" != $$ ] && group KILL "$PGRP" ;; esac
