@@ -131,7 +131,7 @@ fn a_prescript_never_starts_after_the_postscript() {
 
 #[test]
 fn fast_freeze_sets_the_kernel_and_puts_it_back_on_every_path() {
-    let until_set = "n=0; while [ \"$(cat /run/rcu)\" != 1 ] && [ $((n += 1)) -lt 500 ]; do sleep 0.01; done";
+    let until_set = "n=0; while [ ! -s /run/seen ] && [ $((n += 1)) -lt 500 ]; do sleep 0.01; done";
     for (manners, what) in [
         (SOON, String::new()),
         (SLOW, format!("{until_set}; kill -s KILL -- -$p; sleep 1.5")),
