@@ -74,6 +74,7 @@ impl Site {
             .inside
             .processes()
             .iter()
+            .filter(|one| one.state != 'Z') // dead, and holds nothing: the agent reaps it with its next child
             .map(|one| format!("process {} ({}, {}): {}", one.guest_pid, one.name, one.state, one.arguments))
             .collect();
         if self.inside.has("appsnap/lock") {
