@@ -22,7 +22,7 @@
 //! There is no database: ids come from policy, event, unit and attempt, and the cloud's tags and records are the
 //! working state ([`protect::repeat`]).
 //!
-//! Beside the way stand [`clock`] (the one source of time and randomness), [`secret`], [`cli`] (the operator's command)
+//! Beside the way stand [`clock`] (the one source of time and randomness), [`secret`], [`ram`] (rights), [`cli`] (the operator's command)
 //! and [`local`], a small strict Alibaba Cloud on one machine in which all of the above is run for real.
 
 pub mod acs;
@@ -38,5 +38,6 @@ pub mod local;
 pub mod notify;
 pub mod policy;
 pub mod protect;
+pub mod ram;
 pub mod report;
 pub mod secret;

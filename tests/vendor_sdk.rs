@@ -4,7 +4,7 @@
 use appsnap::clock::Clock;
 use appsnap::local::server::{Cloud, Server};
 use appsnap::local::world::{
-    CommandNews, Disk, Effect, Happening, Instance, Policy, Role, Settings, Tags, World,
+    CommandNews, Disk, Effect, Happening, Instance, Policy, Role, Settings, Tags, Trust, World,
 };
 use tokio::sync::mpsc;
 
@@ -19,7 +19,7 @@ fn world() -> World {
     world.add_role(Role {
         account_id: "1".into(),
         name: "appsnap".into(),
-        trusted: true,
+        trust: Trust::open(),
         policy: Policy::full(),
     });
     world.add_instance(Instance {

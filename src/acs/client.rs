@@ -259,6 +259,8 @@ impl Miss {
         Detail {
             action: call.action.to_owned(),
             resource: call.resource.clone(),
+            product: call.product.name.to_owned(),
+            region_id: call.region_id.clone(),
             host: host.to_owned(),
             status: self.status,
             code: self.code,

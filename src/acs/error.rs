@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::transport::Reply;
+use crate::ram;
 use crate::report::ErrorReport;
 
 /// An error of a call; its fields are those of [`Detail`].
@@ -21,6 +22,10 @@ pub struct Detail {
     pub action: String,
     /// On which instance, disk, role, …
     pub resource: String,
+    /// The product as RAM calls it, e.g. `ecs`; empty for a call that was never made.
+    pub product: String,
+    /// Where.
+    pub region_id: String,
     /// Of the endpoint.
     pub host: String,
     /// HTTP status, if there was an answer.
@@ -71,19 +76,17 @@ impl Error {
     pub fn cure(&self) -> Option<String> {
         let code = self.code.as_str();
         let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| code.starts_with(prefix));
-        // `Forbbiden.SubUser` is the vendor's spelling.
-        let denied = ["Forbidden", "Forbbiden", "NoPermission", "ImplicitDeny", "ExplicitDeny"];
-        let cure = if starts(&denied)
-            || starts(&["AuthenticationFail.NoPermission", "InvalidAction.Unauthor"])
-        {
+        let cure = if is_denied(code) {
+            let action = format!("{}:{}", self.product, self.action);
+            let addition = ram::addition(&action, &self.region_id, &self.resource);
             let trust = if self.action == "AssumeRole" {
-                ", and name the caller in the role's trust policy"
+                ", and name the caller in the trust policy of the role that is assumed"
             } else {
                 ""
             };
             return Some(format!(
-                "allow {} on {} for the role that calls{trust}",
-                self.action, self.resource
+                "allow {action} on {} for the role that calls: {addition}{trust}",
+                self.resource
             ));
         } else if starts(&["InvalidTimeStamp"]) {
             "set the clock of the machine that signs: it is more than 15 minutes off, or the request was signed too early"
@@ -171,6 +174,22 @@ impl From<&Error> for ErrorReport {
     }
 }
 
+/// Whether a code of the cloud says that the caller has no right.
+pub fn is_denied(code: &str) -> bool {
+    // `Forbbiden.SubUser` is the vendor's spelling; `AccessDenied` is Function Compute's.
+    let known = [
+        "Forbidden",
+        "Forbbiden",
+        "NoPermission",
+        "ImplicitDeny",
+        "ExplicitDeny",
+        "AuthenticationFail.NoPermission",
+        "InvalidAction.Unauthor",
+        "AccessDenied",
+    ];
+    known.iter().any(|start| code.starts_with(start))
+}
+
 /// What the cloud says in an answer that is not a success: (code, message, RequestId). JSON in both spellings
 /// that gateways use, XML, or whatever a proxy in between wrote.
 pub(super) fn read_refusal(reply: &Reply) -> (String, String, Option<String>) {
@@ -239,6 +258,8 @@ mod tests {
         let error = Error::new(Detail {
             action: "CreateSnapshotGroup".into(),
             resource: "i-1".into(),
+            product: "ecs".into(),
+            region_id: "cn-hangzhou".into(),
             host: "ecs.cn-hangzhou.aliyuncs.com".into(),
             status: Some(403),
             code: "Forbidden.RAM".into(),
@@ -252,17 +273,21 @@ mod tests {
             error.to_string(),
             "CreateSnapshotGroup on i-1: Forbidden.RAM: User not authorized. (HTTP 403, \
              ecs.cn-hangzhou.aliyuncs.com, 2 attempts in 1.2 s, outcome unknown: it may have happened), RequestId \
-             R-1; allow CreateSnapshotGroup on i-1 for the role that calls"
+             R-1; allow ecs:CreateSnapshotGroup on i-1 for the role that calls: add {\"Effect\":\"Allow\",\"Action\":\
+             \"ecs:CreateSnapshotGroup\",\"Resource\":[\"acs:ecs:cn-hangzhou:*:instance/i-1\",\
+             \"acs:ecs:cn-hangzhou:*:disk/*\"]} to a policy of the role"
         );
         let report = ErrorReport::from(&error);
         assert_eq!((report.code.as_str(), report.request_id.as_deref()), ("Forbidden.RAM", Some("R-1")));
-        assert!(report.cure.unwrap().starts_with("allow CreateSnapshotGroup"));
+        assert!(report.cure.unwrap().starts_with("allow ecs:CreateSnapshotGroup on i-1"));
     }
 
     #[test]
     fn well_known_codes_have_a_cure() {
         let codes = [
             ("NoPermission", "trust policy"),
+            ("Forbbiden.SubUser", r#""Effect":"Allow""#),
+            ("AccessDenied", r#""Effect":"Allow""#),
             ("InvalidTimeStamp.Expired", "clock"),
             ("Throttling.User", "Quota Center"),
             ("InvalidSecurityToken.Expired", "expire"),

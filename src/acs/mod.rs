@@ -24,7 +24,7 @@ pub use client::{Client, Settings};
 pub use credentials::{Credentials, MissingCredentials};
 pub use encode::{json_list, path as encode_path};
 pub use endpoint::{BadEndpoint, Endpoint, Endpoints, Network, Product};
-pub use error::{Detail, Error};
+pub use error::{Detail, Error, is_denied};
 pub use identity::{Identities, PolicyTooLong, Role, STS};
 pub use presign::{Presigned, presign};
 pub use retry::is_passing;

@@ -267,6 +267,23 @@ pub async fn invocations_by_tag(
     pages(client, call, "/Invocations/Invocation", "/NextToken").await
 }
 
+/// An invocation by its id; `None` when the cloud does not show it, which may mean not yet, or no permission.
+///
+/// # Errors
+/// Those of the call.
+pub async fn invocation(
+    client: &Client,
+    region_id: &str,
+    invoke_id: &str,
+) -> Result<Option<Invocation>, Error> {
+    let call = call("DescribeInvocations", region_id, Kind::Read)
+        .on(invoke_id)
+        .param("InvokeId", invoke_id)
+        .param("MaxResults", 50);
+    let found: Vec<Invocation> = pages(client, call, "/Invocations/Invocation", "/NextToken").await?;
+    Ok(found.into_iter().next())
+}
+
 /// Plain text is asked for, yet base64 is the vendor's default. What has 24 characters or more, all of base64,
 /// and decodes to printable text, is taken for that: it does not happen by chance.
 fn plain(output: String) -> String {

@@ -6,6 +6,7 @@ mod fault;
 mod install;
 mod invoke;
 mod local;
+mod ram;
 mod sequence;
 mod show;
 
@@ -36,13 +37,15 @@ enum Verb {
     Invoke(invoke::Args),
     /// Print the in-guest script as it is run, for review and allow-lists.
     Sequence(sequence::Args),
+    /// Print the RAM policies and trust documents to paste.
+    Ram(ram::Args),
     /// Any verb that is planned and not built yet.
     #[command(external_subcommand)]
     Other(Vec<String>),
 }
 
 /// Verbs of the public face that are still to come.
-const PLANNED: [&str; 8] = ["check", "run", "status", "groups", "verify", "restore", "recipe", "ram"];
+const PLANNED: [&str; 7] = ["check", "run", "status", "groups", "verify", "restore", "recipe"];
 
 /// Reads the command line and runs the verb.
 pub fn main() -> ExitCode {
@@ -57,6 +60,7 @@ pub fn main() -> ExitCode {
             Verb::Local(args) => local::run(args).await,
             Verb::Invoke(args) => invoke::run(args).await,
             Verb::Sequence(args) => sequence::run(&args),
+            Verb::Ram(args) => ram::run(&args),
             Verb::Other(words) => Err(other(&words)),
         }
     });

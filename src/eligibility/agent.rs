@@ -24,7 +24,7 @@ pub(super) fn findings(instance_id: &str, agent: &AgentFacts) -> Vec<Finding> {
             Severity::Note,
             instance_id,
             "Cloud Assistant's state is not known: the instance is missing in the answer",
-            "grant ecs:DescribeCloudAssistantStatus to the role (without the right the answer is an empty list)",
+            "check that the instance is in this region, and what the role may see",
         )],
     }
 }

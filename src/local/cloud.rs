@@ -13,14 +13,17 @@ use super::agent::{self, Agent};
 use super::fc::{Fc, Function};
 use super::guest::{DiskSpec, Guest, GuestSpec};
 use super::host::Failure;
-use super::plugin::{self, Metadata, ROLE, ROLE_POLICY};
+use super::plugin::{self, Metadata, ROLE};
 use super::robot::Brand;
 use super::server::{Cloud, Server};
 use super::sink::Sink;
 use super::store::{Filesystem, Store};
 use super::windows;
-use super::world::{self, CommandNews, Effect, Happening, PluginFault, Policy, Settings, Task, World};
+use super::world::{
+    self, CommandNews, Effect, Happening, PluginFault, Policy, Settings, Tags, Task, Trust, World,
+};
 use crate::clock::Clock;
+use crate::ram::{self, Names};
 use crate::secret::Secret;
 
 /// The one region that is open.
@@ -104,7 +107,8 @@ impl LocalCloud {
         };
         let guest = Arc::new(Guest::start(clock, &store, &spec).await?);
         let role = format!("acs:ram::{ACCOUNT}:role/{ROLE}");
-        let session = cloud.look(|world, now| world.session(now, &role, INSTANCE, LONG, None));
+        let session =
+            cloud.look(|world, now| world.service_session(now, "ecs.aliyuncs.com", &role, INSTANCE, LONG));
         if let Some(session) = &session {
             let metadata = Metadata { endpoint: &endpoint(&server), region_id: REGION, session };
             plugin::install(&guest, &metadata, &plugin_faults).await?;
@@ -157,28 +161,42 @@ fn endpoint(server: &Server) -> String {
     format!("https://localhost:{}", server.address.port())
 }
 
+/// What stands in the documents of the demo's roles.
+pub fn names() -> Names {
+    Names { account: ACCOUNT.into(), regions: vec![REGION.into()], ..Names::default() }
+}
+
+/// The demo's roles as a user would make them: name, trust document, policies.
+fn roles() -> [(String, &'static str, Vec<&'static str>); 3] {
+    let names = names();
+    [
+        (names.function_role, "trust-function", vec!["function"]),
+        (names.work_role, "trust-snapshots", vec!["survey", "protect", "plugin"]),
+        (ROLE.into(), "trust-instance", vec!["instance"]),
+    ]
+}
+
+/// A role of the demo made of documents in `policies/`. One that cannot be read gives no right, which shows at once.
+pub fn role(name: &str, trust: &str, policies: &[&str]) -> world::Role {
+    let text =
+        |name: &str| ram::document(name).map(|one| one.filled(&names()).to_string()).unwrap_or_default();
+    let policies: Vec<String> = policies.iter().map(|name| text(name)).collect();
+    world::Role {
+        account_id: ACCOUNT.into(),
+        name: name.into(),
+        trust: Trust::parse(&text(trust)).unwrap_or_default(),
+        policy: Policy::all(&policies).unwrap_or_default(),
+    }
+}
+
 /// Account, roles, instance and disks of the demo.
 fn populated(settings: Settings) -> World {
     let mut world = World::new(settings);
     world.add_region(REGION);
     world.add_user(ACCOUNT, "operator", OPERATOR, Policy::full());
-    let role = |name: &str, statement: &str| world::Role {
-        account_id: ACCOUNT.into(),
-        name: name.into(),
-        trusted: true,
-        // The texts are ours and parse; a role that may do nothing would be noticed at once.
-        policy: Policy::parse(&format!("{{\"Version\":\"1\",\"Statement\":[{statement}]}}"))
-            .unwrap_or_else(|_| Policy::full()),
-    };
-    world.add_role(role(
-        "appsnap-function",
-        r#"{"Effect":"Allow","Action":["sts:AssumeRole","fc:InvokeFunction"],"Resource":"*"}"#,
-    ));
-    world.add_role(role(
-        "appsnap",
-        r#"{"Effect":"Allow","Action":["ecs:Describe*","ecs:RunCommand","ecs:CreateSnapshotGroup","ecs:TagResources","ecs:UntagResources"],"Resource":"*"}"#,
-    ));
-    world.add_role(role(ROLE, ROLE_POLICY));
+    for (name, trust, policies) in roles() {
+        world.add_role(role(&name, trust, &policies));
+    }
     windows::add(&mut world);
     world.add_instance(world::Instance {
         id: INSTANCE.into(),
@@ -192,6 +210,7 @@ fn populated(settings: Settings) -> World {
         agent_alive: true,
         agent_version: "2.2.4.900".into(),
         ram_role: Some(ROLE.into()),
+        tags: allowed(),
         ..world::Instance::default()
     });
     for (index, (id, _, _, size)) in DISKS.iter().enumerate() {
@@ -214,11 +233,16 @@ fn populated(settings: Settings) -> World {
     world
 }
 
+/// The tag of instances on which commands may be run.
+pub(super) fn allowed() -> Tags {
+    Tags([names().tag].into())
+}
+
 fn deployed(server: &Server, sink: &Sink, ca_file: &Path, bootstrap: &Path) -> Function {
     let endpoint = endpoint(server);
     let role = |name: &str| format!("acs:ram::{ACCOUNT}:role/{name}");
     let env: [(&str, String); 12] = [
-        ("APPSNAP_ROLE_ARN", role("appsnap")),
+        ("APPSNAP_ROLE_ARN", role(&names().work_role)),
         ("APPSNAP_ECS_ENDPOINT", endpoint.clone()),
         ("APPSNAP_STS_ENDPOINT", endpoint.clone()),
         ("APPSNAP_FC_ENDPOINT", endpoint),
@@ -235,7 +259,7 @@ fn deployed(server: &Server, sink: &Sink, ca_file: &Path, bootstrap: &Path) -> F
         name: "appsnap".into(),
         region_id: REGION.into(),
         account_id: ACCOUNT.into(),
-        role_arn: Some(role("appsnap-function")),
+        role_arn: Some(role(&names().function_role)),
         bootstrap: bootstrap.to_path_buf(),
         env: env.into_iter().map(|(name, value)| (name.to_string(), value)).collect::<BTreeMap<_, _>>(),
         timeout: Duration::from_secs(3600),

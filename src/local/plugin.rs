@@ -9,10 +9,8 @@ use super::guest::Guest;
 use super::host::Failure;
 use super::world::{PluginFault, Session};
 
-/// The RAM role of the instances: the four actions that the vendor's page asks for.
+/// The RAM role of the instances: what it may do is `policies/instance.json`.
 pub const ROLE: &str = "AppSnapshotRole";
-/// What the role may do.
-pub const ROLE_POLICY: &str = r#"{"Effect":"Allow","Action":["ecs:DescribeSnapshot*","ecs:CreateSnapshot*","ecs:TagResources","ecs:DescribeDisks"],"Resource":"*"}"#;
 
 const MANAGER: &str = include_str!("plugin/acs-plugin-manager.sh");
 const PLUGIN: &str = include_str!("plugin/app-snapshot-plugin.sh");

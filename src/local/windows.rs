@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::cloud::{ACCOUNT, REGION};
+use super::cloud::{ACCOUNT, REGION, allowed};
 use super::plugin::ROLE;
 use super::server::Cloud;
 use super::world::{self, ApiError, CommandNews, Happening, PluginFault, Task, World};
@@ -31,6 +31,7 @@ pub fn add(world: &mut World) {
         agent_alive: true,
         agent_version: "2.1.4.900".into(),
         ram_role: Some(ROLE.into()),
+        tags: allowed(),
         ..world::Instance::default()
     });
     for (disk, kind) in DISKS.into_iter().zip(["system", "data"]) {

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Task, mark};
+use super::{Stop, Task, mark};
 use crate::acs::{Error, Pace, wait_until};
 use crate::api::assistant::{self, InvocationResult, InvocationStatus, RunCommand};
 use crate::guest::render;
 use crate::guest::told::Told;
 use crate::policy::ids;
+use crate::ram;
 use crate::report::{ErrorReport, Level, Unit};
 
 /// Time for a command to reach the guest and for its result to come back, beside what it does, in seconds.
@@ -18,6 +19,8 @@ pub const DELIVERY: u64 = 75;
 const PACE: Pace = Pace { first: Duration::from_millis(250), factor: 1.3, longest: Duration::from_secs(2) };
 /// When the guest itself is asked for the first time, in seconds; then after twice as long, and so on.
 const DOUBT: i64 = 20;
+/// How long the record of a command is looked for that was just started, in seconds.
+const SHOWS: u64 = 10;
 /// Of the task's time, what is kept for the undo, in seconds.
 const RESERVE: i64 = 40;
 
@@ -174,6 +177,40 @@ pub async fn wait(
         Ok(seen.filter(|result| result.invocation_status.is_end()))
     };
     wait_until(task.client.clock(), PACE, deadline, look).await
+}
+
+/// Waits for the end of the first command. Whoever may not see a record gets an empty list, not an error: then the run
+/// ends here, before anything is touched, since neither its result nor a repeat of its event would be recognized.
+pub async fn first(task: &Task, invoke_id: &str, seconds: u64) -> Result<Option<InvocationResult>, Stop> {
+    let clock = task.client.clock();
+    let record = || assistant::invocation(&task.client, &task.region_id, invoke_id);
+    if wait_until(clock, PACE, soon(task, SHOWS), record).await?.is_none() {
+        return Err(unseen(task, invoke_id, "DescribeInvocations"));
+    }
+    let until = soon(task, seconds);
+    if let Some(result) = wait(task, invoke_id, soon(task, SHOWS).min(until)).await? {
+        return Ok(Some(result));
+    }
+    let (client, region_id) = (&task.client, &task.region_id);
+    if assistant::invocation_result(client, region_id, invoke_id, &task.instance_id).await?.is_none() {
+        return Err(unseen(task, invoke_id, "DescribeInvocationResults"));
+    }
+    Ok(wait(task, invoke_id, until).await?)
+}
+
+fn unseen(task: &Task, invoke_id: &str, action: &str) -> Stop {
+    let addition = ram::addition(&format!("ecs:{action}"), &task.region_id, &task.instance_id);
+    Stop::Failed(ErrorReport {
+        code: "record.unseen".into(),
+        message: format!(
+            "{action} does not show {invoke_id}, which was just started (a denial is an empty list); nothing was \
+             touched: without its record a repeat of this event would not be known as one"
+        ),
+        action: Some(action.into()),
+        resource: Some(task.instance_id.clone()),
+        request_id: None,
+        cure: Some(format!("allow ecs:{action} for the role that calls: {addition}")),
+    })
 }
 
 /// As [`wait`]; an error of the look proves nothing, and is told only if nothing better comes in time.

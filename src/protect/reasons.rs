@@ -83,7 +83,7 @@ pub const TABLE: &[(&str, &str, &str)] = &[
     (
         "group.not_visible",
         "the group did not show all its disks while frozen",
-        "raise linux.visibleTimeoutInSeconds, or accept thawOn: accepted",
+        "let the role call ecs:DescribeSnapshotGroups (a denial is an empty list); else raise linux.visibleTimeoutInSeconds, or accept thawOn: accepted",
     ),
     ("group.too_old", "the group was created before the freeze", "do not trust this group; run again"),
     (
@@ -254,7 +254,7 @@ pub const PLUGIN: &[(&str, &str, &str)] = &[
     (
         "plugin.role_none",
         "the instance has no RAM role (or ecs:DescribeInstanceRamRole is denied), and the plugin calls the API with it",
-        "attach one that may ecs:DescribeDisks, DescribeSnapshot*, CreateSnapshot* and TagResources",
+        r#"attach the role that `appsnap ram --plugin` prints: aliyun ecs AttachInstanceRamRole --RegionId … --RamRoleName appsnap-plugin --InstanceIds '["i-…"]'"#,
     ),
     (
         "plugin.silent",

@@ -1,6 +1,6 @@
 //! The table of steps and the walk along it.
 
-use super::command::{DELIVERY, result, run, sequence_seconds, soon, take_back, undelivered, wait};
+use super::command::{DELIVERY, first, result, run, sequence_seconds, take_back, undelivered, wait};
 use super::nonces::{Nonces, Witness};
 use super::repeat::{self, State};
 use super::settle::{repeated, settle};
@@ -259,7 +259,7 @@ async fn look(task: &Task, attempt: &str) -> Result<(Told, InvocationResult), St
         tries += 1;
         let invoke_id = run(task, &kind, attempt, &command, 60, &[]).await?;
         let old = tries < REFUSALS && wait(task, &invoke_id, task.client.clock().now()).await?.is_some();
-        let Some(result) = wait(task, &invoke_id, soon(task, DELIVERY + 60)).await? else {
+        let Some(result) = first(task, &invoke_id, DELIVERY + 60).await? else {
             return Err(silent(task, &invoke_id, "no answer"));
         };
         match Told::read(&result.output) {

@@ -20,9 +20,12 @@ async fn a_good_run_is_labelled_closed_and_never_taken_back() {
 #[tokio::test(start_paused = true)]
 async fn a_step_that_fails_before_the_guest_is_touched_ends_the_run_there() {
     type Script = fn(&str) -> Option<Answer>;
-    let table: [(&str, Script, Status, Option<&str>); 6] = [
+    let none = "record.unseen";
+    let table: [(&str, Script, Status, Option<&str>); 8] = [
         ("the record", |c| (c == "DescribeInvocations").then(|| refuse("X")), Status::Failed, Some("X")),
         ("find", |c| (c == "RunCommand find").then(|| refuse("X")), Status::Failed, Some("X")),
+        ("no record", |c| (c == "record find").then(|| ok(json!({}))), Status::Failed, Some(none)),
+        ("no result", |c| (c == "result find").then(|| ok(json!({}))), Status::Failed, Some(none)),
         ("silent", |c| (c == "result find").then(running), Status::Failed, Some("guest.silent")),
         ("no report", |c| (c == "result find").then(|| ended("")), Status::Failed, Some("guest.silent")),
         ("go", |c| (c == "RunCommand go").then(|| refuse("X")), Status::Failed, Some("X")),

@@ -175,6 +175,26 @@ fn own(code: &str, message: String) -> Stop {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eligibility::DiskFacts;
+    use crate::protect::testing::{ok, scripted};
+
+    #[tokio::test(start_paused = true)]
+    async fn how_far_the_session_is_narrowed_is_a_finding() {
+        let keys = json!({ "Credentials": { "AccessKeyId": "STS.a", "AccessKeySecret": "s", "SecurityToken": "t",
+            "Expiration": "2026-11-22T04:00:00Z" } });
+        let table =
+            [(None, 1, Some("role.none")), (Some("r"), 1, None), (Some("r"), 128, Some("session.instance"))];
+        for (role, disks, expected) in table {
+            let keys = keys.clone();
+            let (mut task, _) = scripted(move |call| (call == "AssumeRole").then(|| ok(keys.clone())));
+            task.role_arn = role.map(|name| format!("acs:ram::1:role/{name}"));
+            task.disks = (0..disks).map(|n| DiskFacts::named(&format!("d-bp1{n:017}"))).collect();
+            let (_, _, findings) = sign(&task, "A", &[]).await.unwrap();
+            let codes: Vec<&str> = findings.iter().map(|finding| finding.code.as_str()).collect();
+            assert_eq!(codes, Vec::from_iter(expected), "{disks} disks as {role:?}");
+            assert!(findings.iter().all(|finding| finding.severity == Severity::Note));
+        }
+    }
 
     #[test]
     fn a_session_names_each_disk_until_the_policy_is_full() {

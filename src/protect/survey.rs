@@ -5,6 +5,7 @@ use crate::acs::{Client, Error};
 use crate::api::{assistant, ecs};
 use crate::eligibility::{self, AgentFacts, DiskFacts, Facts, InstanceFacts};
 use crate::policy::Request;
+use crate::ram;
 use crate::report::{Finding, Severity};
 
 /// An instance with its chosen disks and all that was found about it.
@@ -31,16 +32,23 @@ pub async fn survey(client: &Client, region_id: &str, request: &Request) -> Resu
     let mut found = Vec::new();
     for id in ids {
         let Some(instance) = instances.iter().find(|instance| instance.instance_id == *id) else {
-            found.push(missing(id));
+            found.push(missing(id, region_id));
             continue;
         };
         let disks: Vec<DiskFacts> =
             ecs::describe_disks_of(client, region_id, id).await?.iter().map(disk_facts).collect();
         let (chosen, mut findings) = eligibility::pick_disks(&disks, &request.targets.disks);
+        let attached = disks.len();
         all_disks.extend(disks);
         let agent = agents.iter().find(|agent| agent.instance_id == *id);
         let facts = Facts { instance: instance_facts(instance), disks: chosen, agent: agent_facts(agent) };
         findings.extend(eligibility::findings(&facts));
+        if agent.is_none() {
+            hint(&mut findings, "agent.unknown", "ecs:DescribeCloudAssistantStatus", region_id);
+        }
+        if attached == 0 {
+            hint(&mut findings, "disk.none", "ecs:DescribeDisks", region_id);
+        }
         let windows = facts.instance.os_type == "windows";
         let unused = request.unused(windows);
         if !unused.is_empty() {
@@ -61,14 +69,25 @@ pub async fn survey(client: &Client, region_id: &str, request: &Request) -> Resu
     Ok(found)
 }
 
+/// A list that is empty where something must be is a denial.
+fn hint(findings: &mut [Finding], code: &str, action: &str, region_id: &str) {
+    for finding in findings.iter_mut().filter(|finding| finding.code == code) {
+        let addition = ram::addition(action, region_id, &finding.resource);
+        finding.cure += &format!("; without the right to {action} the list is empty: {addition}");
+    }
+}
+
 /// A caller without permission gets an empty list, so this may also be a denial.
-fn missing(instance_id: &str) -> Surveyed {
+fn missing(instance_id: &str, region_id: &str) -> Surveyed {
+    let addition = ram::addition("ecs:DescribeInstances", region_id, instance_id);
     let finding = Finding {
         code: "instance.unknown".into(),
         severity: Severity::Blocker,
         resource: instance_id.into(),
         message: "the cloud does not show this instance".into(),
-        cure: "check id and regionId, and that the role may call ecs:DescribeInstances (a denial is an empty list)".into(),
+        cure: format!(
+            "check id and regionId; without the right to ecs:DescribeInstances the list is empty: {addition}"
+        ),
     };
     Surveyed {
         instance_id: instance_id.into(),

@@ -2,8 +2,10 @@
 
 use super::label::Missing;
 use super::{Task, add_finding, reasons};
+use crate::acs::is_denied;
 use crate::api::ecs::{self, SnapshotGroup};
 use crate::guest::told::{FileSystem, Told};
+use crate::ram;
 use crate::report::{Scripts, Severity, SnapshotReport, TimelineStep, Unit};
 
 /// How many marks of the scripts become tags.
@@ -59,10 +61,11 @@ pub fn fill(task: &Task, unit: &mut Unit, told: &Told) {
     unit.sequence = told.sequence.clone();
     unit.request_id = told.created.as_ref().map(|(_, id)| id.clone()).filter(|id| !id.is_empty());
     for (code, detail) in &told.reasons {
-        add_finding(
-            &mut unit.findings,
-            reasons::finding(code, detail, &task.instance_id, Severity::Downgrade),
-        );
+        let mut finding = reasons::finding(code, detail, &task.instance_id, Severity::Downgrade);
+        if let Some(addition) = lacking(task, code, detail) {
+            finding.cure = addition;
+        }
+        add_finding(&mut unit.findings, finding);
     }
     for (code, detail) in &told.notes {
         add_finding(&mut unit.findings, reasons::finding(code, detail, &task.instance_id, Severity::Note));
@@ -79,6 +82,22 @@ pub fn fill(task: &Task, unit: &mut Unit, told: &Told) {
         });
     }
     unit.timeline.sort_by_key(|step| (step.start_ms, -step.end_ms));
+}
+
+/// What the role lacks where the cloud denied the guest's own call, which its session's policy allows.
+fn lacking(task: &Task, code: &str, detail: &str) -> Option<String> {
+    let action = match code {
+        "create.failed" => "ecs:CreateSnapshotGroup",
+        "connect.failed" => "ecs:DescribeSnapshotGroups",
+        _ => return None,
+    };
+    detail.split_whitespace().find(|word| is_denied(word))?;
+    let on = format!("{} {}", task.instance_id, task.disk_ids().join(" "));
+    let addition = ram::addition(action, &task.region_id, &on);
+    Some(format!(
+        "allow {action} for {}: {addition}",
+        task.role_arn.as_deref().unwrap_or("the function's role")
+    ))
 }
 
 /// Where a disk lived, for tags: mount point, type, UUID; at most 128 characters.

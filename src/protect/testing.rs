@@ -86,6 +86,7 @@ fn good(call: &str) -> Answer {
         "RunCommand find" | "RunCommand go" | "RunCommand settle" => ok(json!({ "InvokeId": &call[11..] })),
         "result find" => ended(FOUND),
         "result go" | "result settle" => ended(&DONE.replace("\"A\"", &format!("{attempt:?}"))),
+        "record find" => record(vec![json!({ "InvokeId": &call[7..] })]),
         "DescribeInvocations" | "TagResources" | "UntagResources" => ok(json!({})),
         "DescribeSnapshotGroups" => groups(&["ssg-1"], &[]),
         "groups of the run" => ok(json!({})),
@@ -107,6 +108,9 @@ fn name(wire: &Wire, params: &BTreeMap<String, String>) -> String {
             }
         }
         ("DescribeInvocationResults", _) => format!("result {}", params["InvokeId"]),
+        ("DescribeInvocations", _) if params.contains_key("InvokeId") => {
+            format!("record {}", params["InvokeId"])
+        }
         ("DescribeSnapshotGroups", Some((_, variant))) => format!("nonce {variant}"),
         ("DescribeSnapshotGroups", None) if !params.contains_key("SnapshotGroupId.1") => {
             "groups of the run".into()

@@ -233,7 +233,9 @@ impl Fc {
 
     fn session(&self) -> Option<Session> {
         let role = self.0.function.role_arn.as_deref()?;
-        self.0.cloud.look(|world, now| world.session(now, role, "fc-appsnap", 3600, None))
+        self.0
+            .cloud
+            .look(|world, now| world.service_session(now, "fc.aliyuncs.com", role, "fc-appsnap", 3600))
     }
 
     /// `1-` and 8, 8 and 12 hexadecimal digits: not a UUID.

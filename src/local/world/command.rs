@@ -94,9 +94,11 @@ impl World {
                 "The parameter InstanceId is mandatory.",
             ));
         }
+        // RunCommand makes a command too, so it takes both rights.
+        context.require("ecs:RunCommand", &context.arn(&region, "command", "*"))?;
         for id in &ids {
             let instance = self.own_instance(context, &region, id)?;
-            context.require("ecs:RunCommand", &context.arn(&region, "instance", id))?;
+            context.require_on("ecs:RunCommand", &context.arn(&region, "instance", id), &instance.tags)?;
             if instance.status != "Running" {
                 return Err(ApiError::new(
                     403,
@@ -175,7 +177,12 @@ impl World {
             if !ids.is_empty() && !ids.contains(instance_id) {
                 continue;
             }
-            context.require("ecs:StopInvocation", &context.arn(&region, "instance", instance_id))?;
+            let tags = self.instances.get(instance_id).map(|one| one.tags.clone()).unwrap_or_default();
+            context.require_on(
+                "ecs:StopInvocation",
+                &context.arn(&region, "instance", instance_id),
+                &tags,
+            )?;
             match run.status {
                 "Pending" => (run.status, run.stopped) = ("Cancelled", Some(context.now)),
                 "Running" => run.status = "Stopping",

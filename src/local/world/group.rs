@@ -68,8 +68,11 @@ impl World {
                 "InstanceId or DiskId is required.",
             )); // sic
         }
+        let create = "ecs:CreateSnapshotGroup";
+        let untagged = Tags::default();
         if let Some(id) = &instance_id {
-            context.require("ecs:CreateSnapshotGroup", &context.arn(&region, "instance", id))?;
+            let there = self.own_instance(context, &region, id).map_or(&untagged, |instance| &instance.tags);
+            context.require_on(create, &context.arn(&region, "instance", id), there)?;
             let instance = self.own_instance(context, &region, id)?;
             if instance.locks.iter().any(|lock| lock == "security") {
                 return Err(ApiError::new(
@@ -87,7 +90,8 @@ impl World {
             }
         }
         for id in &disk_ids {
-            context.require("ecs:CreateSnapshotGroup", &context.arn(&region, "disk", id))?;
+            let there = self.own_disk(context, &region, id).map_or(&untagged, |disk| &disk.tags);
+            context.require_on(create, &context.arn(&region, "disk", id), there)?;
             let disk = self.own_disk(context, &region, id)?;
             if instance_id.is_some() && disk.instance_id != instance_id {
                 return Err(ApiError::not_found("DiskId", id));
@@ -238,9 +242,11 @@ impl World {
                 && name.as_ref().is_none_or(|wanted| *wanted == g.name)
                 && (states.is_empty() || states.iter().any(|state| state == self.group_status(g)))
                 && g.tags.match_filter(&tags)
-                && context
-                    .caller
-                    .allows("ecs:DescribeSnapshotGroups", &context.arn(&region, "snapshotgroup", id))
+                && context.may(
+                    "ecs:DescribeSnapshotGroups",
+                    &context.arn(&region, "snapshotgroup", id),
+                    &g.tags,
+                )
         };
         let mut found: Vec<(&String, &Group)> = self.groups.iter().filter(wanted).collect();
         found.sort_by_key(|(_, group)| std::cmp::Reverse(group.created));
@@ -290,7 +296,8 @@ impl World {
         if !own || !self.shows(context.now, &id) {
             return Err(ApiError::not_found("SnapshotGroupId", &id));
         }
-        context.require("ecs:DeleteSnapshotGroup", &context.arn(&region, "snapshotgroup", &id))?;
+        let tags = self.groups.get(&id).map(|group| group.tags.clone()).unwrap_or_default();
+        context.require_on("ecs:DeleteSnapshotGroup", &context.arn(&region, "snapshotgroup", &id), &tags)?;
         let members = self.groups.remove(&id).map(|group| group.members).unwrap_or_default();
         let mut progress = Vec::new();
         for snapshot_id in members {

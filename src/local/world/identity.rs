@@ -7,8 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::params::{Params, invalid};
-use super::policy::Policy;
+use super::policy::{Asked, Policy};
 use super::reply::ApiError;
+use super::tag::Tags;
+use super::trust::Trust;
 use super::{Call, Context, World};
 use crate::local::verify::Claim;
 use crate::secret::Secret;
@@ -29,22 +31,28 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// Whether its policies, session policy included, allow `action` on `resource`.
+    /// Whether its policies, session policy included, allow `action` on `resource`, which has no tags.
     pub fn allows(&self, action: &str, resource: &str) -> bool {
-        self.policies.iter().all(|policy| policy.allows(action, resource))
+        let none = Tags::default();
+        self.may(&Asked { action, resource, tags: &none, sent: &none })
+    }
+
+    /// Whether its policies, session policy included, allow it.
+    pub fn may(&self, asked: &Asked) -> bool {
+        self.policies.iter().all(|policy| policy.allows(asked))
     }
 }
 
 /// A RAM role.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Role {
     /// The account it belongs to.
     pub account_id: String,
     /// Its name.
     pub name: String,
-    /// Whether its trust policy lets callers of this cloud assume it.
-    pub trusted: bool,
-    /// What it may do.
+    /// Who may assume it.
+    pub trust: Trust,
+    /// What it may do; a change takes hold of its sessions at once.
     pub policy: Policy,
 }
 
@@ -73,6 +81,7 @@ struct Key {
     secret: Secret,
     session: Option<(Secret, Timestamp)>,
     principal: Arc<Principal>,
+    role: Option<(String, Option<Policy>)>, // of a session: whose policy counts now, and what narrows it
 }
 
 #[derive(Debug, Default)]
@@ -90,17 +99,31 @@ impl World {
         let arn = format!("acs:ram::{account_id}:user/{name}");
         let principal =
             Principal { account_id: account_id.into(), arn, id, role_id: None, policies: vec![policy] };
-        let key_of = Key { secret: Secret::new(key.1), session: None, principal: Arc::new(principal) };
+        let (secret, principal) = (Secret::new(key.1), Arc::new(principal));
+        let key_of = Key { secret, session: None, principal, role: None };
         self.identities.keys.insert(key.0.into(), key_of);
     }
 
-    /// Adds a RAM role.
+    /// Adds a RAM role, or puts it in the place of the one of its name.
     pub fn add_role(&mut self, role: Role) {
         self.identities.roles.insert(role.arn(), role);
     }
 
-    /// Credentials of a role's session, as a service (Function Compute) gets them; `None`: no such role.
-    pub fn session(
+    /// Credentials of a role's session, as a service (`fc.aliyuncs.com`) gets them; `None`: there is no such role, or it
+    /// does not trust the service.
+    pub fn service_session(
+        &mut self,
+        now: Timestamp,
+        service: &str,
+        role_arn: &str,
+        name: &str,
+        seconds: u32,
+    ) -> Option<Session> {
+        self.identities.roles.get(role_arn).filter(|role| role.trust.serves(service))?;
+        self.session(now, role_arn, name, seconds, None)
+    }
+
+    fn session(
         &mut self,
         now: Timestamp,
         role_arn: &str,
@@ -119,7 +142,7 @@ impl World {
             arn: format!("acs:ram::{}:assumed-role/{}/{name}", role.account_id, role.name),
             id: format!("{role_id}:{name}"),
             role_id: Some(role_id),
-            policies: std::iter::once(role.policy.clone()).chain(narrowed).collect(),
+            policies: std::iter::once(role.policy.clone()).chain(narrowed.clone()).collect(),
         };
         let session = Session {
             access_key_id: format!("STS.N{}", self.dice.word(23)),
@@ -132,6 +155,7 @@ impl World {
             secret,
             session: Some((session.security_token.clone(), session.expiration)),
             principal: Arc::new(principal),
+            role: Some((role_arn.to_owned(), narrowed)),
         };
         self.identities.keys.insert(session.access_key_id.clone(), key);
         Some(session)
@@ -139,7 +163,7 @@ impl World {
 
     /// A session of a role, for a call that needs no signature.
     pub(super) fn principal(&mut self, now: Timestamp, role_arn: &str) -> Option<Arc<Principal>> {
-        let session = self.session(now, role_arn, "guest", 900, None)?;
+        let session = self.service_session(now, "ecs.aliyuncs.com", role_arn, "guest", 900)?;
         Some(self.identities.keys[&session.access_key_id].principal.clone())
     }
 
@@ -191,7 +215,17 @@ impl World {
             );
             return error(400, "SignatureDoesNotMatch", &why);
         }
-        let (caller, nonce) = (key.principal.clone(), (claim.access_key_id, claim.nonce));
+        let caller = match &key.role {
+            None => key.principal.clone(),
+            // Without its role a session may do nothing.
+            Some((arn, narrowed)) => {
+                let policy =
+                    self.identities.roles.get(arn).map(|role| role.policy.clone()).unwrap_or_default();
+                let policies = std::iter::once(policy).chain(narrowed.clone()).collect();
+                Arc::new(Principal { policies, ..(*key.principal).clone() })
+            }
+        };
+        let nonce = (claim.access_key_id, claim.nonce);
         let Identities { nonces, nonces_by_age, .. } = &mut self.identities;
         while nonces_by_age.front().is_some_and(|(seen, _)| now.duration_since(*seen) > WINDOW + WINDOW) {
             if let Some((_, old)) = nonces_by_age.pop_front() {
@@ -237,7 +271,7 @@ impl World {
                     format!("The role not exists: {arn}."),
                 ));
             }
-            Some(role) if !role.trusted => {
+            Some(role) if !role.trust.admits(&context.caller.arn) => {
                 return Err(denied("The role's trust policy does not name the caller."));
             }
             Some(_) => {}

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::params::{Params, invalid};
 use super::reply::{ApiError, page};
 use super::tag::Tags;
-use super::{Context, Effect, World, seconds};
+use super::{Asked, Context, Effect, World, seconds};
 
 /// An ECS instance.
 #[derive(Debug, Clone, Default)]
@@ -155,7 +155,7 @@ impl World {
                 && status.as_ref().is_none_or(|status| *status == i.status)
                 && zone.as_ref().is_none_or(|zone| *zone == i.zone_id)
                 && i.tags.match_filter(&tags)
-                && context.caller.allows("ecs:DescribeInstances", &context.arn(&region, "instance", &i.id))
+                && context.may("ecs:DescribeInstances", &context.arn(&region, "instance", &i.id), &i.tags)
         };
         let found: Vec<Value> = self.instances.values().filter(wanted).map(show_instance).collect();
         let total = found.len();
@@ -175,10 +175,10 @@ impl World {
         let number = params.number("PageNumber")?.unwrap_or(1);
         let size = params.number("PageSize")?.unwrap_or(10);
         params.finish()?;
+        context.require("ecs:DescribeInstanceRamRole", "*")?; // documented as not resource-level
         let mut found = Vec::new();
         for id in &ids {
             let instance = self.own_instance(context, &region, id)?;
-            context.require("ecs:DescribeInstanceRamRole", &context.arn(&region, "instance", id))?;
             found.push(
                 json!({ "InstanceId": id, "RamRoleName": instance.ram_role.clone().unwrap_or_default() }),
             );
@@ -220,7 +220,7 @@ impl World {
                     .is_none_or(|multi| (multi == "Enabled") == d.multi_attach && multi != "LegacyShared")
                 && zone.as_ref().is_none_or(|zone| *zone == d.zone_id)
                 && d.tags.match_filter(&tags)
-                && context.caller.allows("ecs:DescribeDisks", &context.arn(&region, "disk", &d.id))
+                && context.may("ecs:DescribeDisks", &context.arn(&region, "disk", &d.id), &d.tags)
         };
         let found: Vec<Value> = self.disks.values().filter(wanted).map(show_disk).collect();
         let total = found.len();
@@ -248,9 +248,11 @@ impl World {
                 && i.account_id == context.caller.account_id
                 && i.region_id == region
                 && os.as_ref().is_none_or(|os| *os == i.os_type)
-                && context
-                    .caller
-                    .allows("ecs:DescribeCloudAssistantStatus", &context.arn(&region, "instance", &i.id))
+                && context.may(
+                    "ecs:DescribeCloudAssistantStatus",
+                    &context.arn(&region, "instance", &i.id),
+                    &i.tags,
+                )
         };
         let show = |i: &Instance| {
             let heard = i.last_heartbeat.map(seconds).unwrap_or_default();
@@ -304,7 +306,14 @@ impl World {
                 "Specified disk size is less than the size of snapshot.",
             ));
         }
-        context.require("ecs:CreateDisk", &context.arn(&region, "snapshot", &snapshot_id))?;
+        // A disk that is not there yet has no tags but those of the request.
+        for (resource, there) in [
+            (context.arn(&region, "snapshot", &snapshot_id), &snapshot.tags),
+            (context.arn(&region, "disk", "*"), &Tags::default()),
+        ] {
+            let asked = Asked { action: "ecs:CreateDisk", resource: &resource, tags: there, sent: &tags };
+            context.require_asked(&asked)?;
+        }
         let id = self.dice.id("d");
         self.add_disk(Disk {
             id: id.clone(),

@@ -168,7 +168,14 @@ impl World {
                 && i.region_id == region
                 && command.as_ref().is_none_or(|wanted| *wanted == i.command_id)
                 && i.tags.match_filter(&tags);
-            let may = |id: &str| context.caller.allows(action, &context.arn(&region, "instance", id));
+            // The strict reading: the right on the instance and on the command, as the vendor's page names both.
+            let hit =
+                hit && context.may(action, &context.arn(&region, "command", &i.command_id), &i.command_tags);
+            let untagged = Tags::default();
+            let may = |id: &str| {
+                let tags = self.instances.get(id).map_or(&untagged, |one| &one.tags);
+                context.may(action, &context.arn(&region, "instance", id), tags)
+            };
             let wanted = |id: &str| instance.as_ref().is_none_or(|wanted| wanted == id) && may(id);
             let runs: Vec<(&String, &Run)> = i.runs.iter().filter(|(id, _)| hit && wanted(id)).collect();
             if !runs.is_empty() {

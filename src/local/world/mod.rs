@@ -3,6 +3,7 @@
 //! ones only hand calls in and carry effects out. The same seed and calls give the same history.
 
 mod command;
+mod context;
 mod dice;
 mod effect;
 mod group;
@@ -17,9 +18,9 @@ mod snapshot;
 mod tag;
 #[cfg(test)]
 pub(super) mod tests;
+mod trust;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -29,12 +30,14 @@ pub use self::command::Task;
 pub use self::effect::{CommandNews, Effect, Happening};
 pub use self::identity::{Principal, Role, Session};
 pub use self::instance::{Disk, Instance};
-pub use self::policy::Policy;
+pub use self::policy::{Asked, Policy};
 pub use self::reply::{ApiError, Delivery, Reply};
 pub use self::settings::{Fault, Mishap, PluginFault, Settings};
 pub use self::tag::Tags;
+pub use self::trust::Trust;
 /// One call: the request as it was received.
 pub use super::verify::Received as Call;
+use context::Context;
 use params::Params;
 
 #[derive(Debug)]
@@ -74,22 +77,6 @@ pub struct World {
 }
 
 type Handler = fn(&mut World, &Context, &mut Params) -> Result<Value, ApiError>;
-
-/// One authenticated call.
-pub(crate) struct Context {
-    now: Timestamp,
-    caller: Arc<Principal>,
-}
-
-impl Context {
-    fn arn(&self, region: &str, kind: &str, id: &str) -> String {
-        format!("acs:ecs:{region}:{}:{kind}/{id}", self.caller.account_id)
-    }
-
-    fn require(&self, action: &str, resource: &str) -> Result<(), ApiError> {
-        if self.caller.allows(action, resource) { Ok(()) } else { Err(ApiError::forbidden(action, resource)) }
-    }
-}
 
 impl World {
     /// An empty cloud.

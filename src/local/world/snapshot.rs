@@ -130,7 +130,7 @@ impl World {
                 && status.as_ref().is_none_or(|wanted| wanted == s.status)
                 && disk_kind.as_ref().is_none_or(|wanted| *wanted == s.disk_kind)
                 && s.tags.match_filter(&tags)
-                && context.caller.allows("ecs:DescribeSnapshots", &context.arn(&region, "snapshot", id))
+                && context.may("ecs:DescribeSnapshots", &context.arn(&region, "snapshot", id), &s.tags)
         };
         let mut found: Vec<(&String, &Snapshot)> = self.snapshots.iter().filter(wanted).collect();
         found.sort_by_key(|(_, snapshot)| std::cmp::Reverse(snapshot.created));

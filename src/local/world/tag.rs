@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::params::Params;
 use super::reply::ApiError;
-use super::{Context, World};
+use super::{Asked, Context, World};
 
 /// Tags by key.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -51,8 +51,12 @@ impl World {
             return Err(ApiError::new(404, "MissingParameter.Tags", "The parameter Tags is required."));
         }
         for id in &ids {
-            context.require("ecs:TagResources", &context.arn(&region, &kind, id))?;
-            let there = self.tags_of(context, &region, &kind, id)?;
+            let there = self.tags_of(context, &region, &kind, id).map(|tags| tags.clone());
+            let resource = context.arn(&region, &kind, id);
+            let of = there.as_ref().map_or_else(|_| Tags::default(), Tags::clone);
+            let action = "ecs:TagResources";
+            context.require_asked(&Asked { action, resource: &resource, tags: &of, sent: &tags })?;
+            let there = there?;
             if there.0.len() + tags.0.keys().filter(|key| !there.0.contains_key(*key)).count() > 20 {
                 return Err(ApiError::new(
                     403,
@@ -82,8 +86,10 @@ impl World {
             return Err(ApiError::new(404, "MissingParameter.TagKey", "The parameter TagKey is required."));
         }
         for id in &ids {
-            context.require("ecs:UntagResources", &context.arn(&region, &kind, id))?;
-            self.tags_of(context, &region, &kind, id)?;
+            let there = self.tags_of(context, &region, &kind, id).map(|tags| tags.clone());
+            let of = there.as_ref().map_or_else(|_| Tags::default(), Tags::clone);
+            context.require_on("ecs:UntagResources", &context.arn(&region, &kind, id), &of)?;
+            there?;
         }
         for id in &ids {
             let tags = &mut self.tags_of(context, &region, &kind, id)?.0;

@@ -1,6 +1,7 @@
 //! The world as a client sees it.
 
 pub(crate) mod lab;
+mod rights;
 
 use jiff::SignedDuration;
 use serde_json::json;
@@ -150,7 +151,12 @@ fn a_narrowed_session_can_do_one_thing_until_it_expires() {
 fn roles_are_assumed_only_where_trust_allows() {
     let mut lab = Lab::new(Settings::default());
     let policy = Policy::full();
-    lab.world.add_role(Role { account_id: "1".into(), name: "closed".into(), trusted: false, policy });
+    lab.world.add_role(Role {
+        account_id: "1".into(),
+        name: "closed".into(),
+        trust: Trust::default(),
+        policy,
+    });
     let arn = |arn| [("RoleArn", arn), ("RoleSessionName", "s1")];
     assert_eq!(lab.refused("AssumeRole", &arn("acs:ram::1:role/closed")), "403 NoPermission");
     assert_eq!(lab.refused("AssumeRole", &arn("acs:ram::1:role/none")), "404 EntityNotExist.Role");
@@ -339,7 +345,7 @@ fn a_guest_acts_with_the_rights_of_its_instances_role() {
     let text =
         r#"{"Version":"1","Statement":[{"Effect":"Allow","Action":"ecs:CreateSnapshot*","Resource":"*"}]}"#;
     let policy = Policy::parse(text).unwrap();
-    lab.world.add_role(Role { account_id: "1".into(), name: "guest".into(), trusted: true, policy });
+    lab.world.add_role(Role { account_id: "1".into(), name: "guest".into(), trust: Trust::open(), policy });
     let mut act = |role: &str, action: &str, pair: (&str, &str)| {
         let pairs = [("RegionId", "cn-hangzhou"), pair].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
         lab.world.act(lab.now, role, action, pairs).0.map_err(|error| format!("{error:?}"))

@@ -1,0 +1,164 @@
+//! `appsnap ram`: the RAM documents filled in, as a script for the Alibaba Cloud CLI whose arguments can as well be pasted
+//! into the console.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use super::{Failure, out};
+use crate::ram::{DOCUMENTS, Document, Names, Of, document};
+
+/// Print the RAM policies and trust documents for an account.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The account's id.
+    #[arg(long)]
+    account: String,
+    /// A region to work in; may be given several times. Default: every region.
+    #[arg(long = "region")]
+    regions: Vec<String>,
+    /// The function's name.
+    #[arg(long, default_value = "appsnap")]
+    function: String,
+    /// The role that the function is.
+    #[arg(long, default_value = "appsnap-function")]
+    function_role: String,
+    /// The role that the function assumes.
+    #[arg(long, default_value = "appsnap-snapshots")]
+    work_role: String,
+    /// With --plugin: the role of the instances.
+    #[arg(long, default_value = "appsnap-plugin")]
+    instance_role: String,
+    /// Commands are run only on instances with this tag.
+    #[arg(long, default_value = "appsnap=allowed", value_name = "KEY=VALUE")]
+    tag: String,
+    /// Also what the vendor's plugin needs (Windows, or linux.engine: plugin).
+    #[arg(long)]
+    plugin: bool,
+    /// Only the document of this name, as in policies/: the JSON and nothing else.
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+    /// For machines: documents and commands as one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<u8, Failure> {
+    let tag = args.tag.split_once('=').ok_or_else(|| Failure::usage("--tag: has to be key=value"))?;
+    let names = Names {
+        account: args.account.clone(),
+        regions: args.regions.clone(),
+        function: args.function.clone(),
+        function_role: args.function_role.clone(),
+        work_role: args.work_role.clone(),
+        instance_role: args.instance_role.clone(),
+        tag: (tag.0.into(), tag.1.into()),
+    };
+    names.check().map_err(Failure::usage)?;
+    let text = match &args.only {
+        Some(name) => {
+            let known = || DOCUMENTS.map(|one| one.name).join(", ");
+            let one = document(name)
+                .ok_or_else(|| Failure::usage(format!("--only: {name:?} is none of {}", known())))?;
+            format!("{:#}\n", one.filled(&names))
+        }
+        None if args.json => format!("{:#}\n", for_machines(&names, args.plugin)),
+        None => script(&names, args.plugin),
+    };
+    out(&text)?;
+    Ok(0)
+}
+
+/// The documents of the roles that are made, in their order.
+fn chosen(plugin: bool) -> impl Iterator<Item = &'static Document> {
+    DOCUMENTS.iter().filter(move |one| match one.of {
+        Of::Function => true,
+        Of::Work => plugin || one.name != "plugin",
+        Of::Instance => plugin,
+        Of::Later => false,
+    })
+}
+
+fn role<'a>(one: &Document, names: &'a Names) -> &'a str {
+    match one.of {
+        Of::Function => &names.function_role,
+        Of::Instance => &names.instance_role,
+        Of::Work | Of::Later => &names.work_role,
+    }
+}
+
+/// What makes one document take effect. The names were checked and a document holds no quote: `'…'` is one argument.
+fn commands(one: &Document, names: &Names, pretty: bool) -> Vec<String> {
+    let filled = one.filled(names);
+    let (role, name) = (role(one, names), one.name);
+    let text = if pretty { format!("{filled:#}") } else { filled.to_string() };
+    if one.is_trust() {
+        return vec![format!("aliyun ram CreateRole --RoleName {role} --AssumeRolePolicyDocument '{text}'")];
+    }
+    vec![
+        format!("aliyun ram CreatePolicy --PolicyName appsnap-{name} --PolicyDocument '{text}'"),
+        format!(
+            "aliyun ram AttachPolicyToRole --PolicyType Custom --PolicyName appsnap-{name} --RoleName {role}"
+        ),
+    ]
+}
+
+/// What is done for each instance.
+fn on_instances(names: &Names, plugin: bool) -> Vec<String> {
+    let region = names.regions.first().map_or("REGION", String::as_str);
+    let (key, value) = &names.tag;
+    let mut all = vec![format!(
+        "aliyun ecs TagResources --RegionId {region} --ResourceType instance --ResourceId.1 INSTANCE \
+         --Tag.1.Key {key} --Tag.1.Value {value}"
+    )];
+    if plugin {
+        all.push(format!(
+            "aliyun ecs AttachInstanceRamRole --RegionId {region} --RamRoleName {} --InstanceIds '[\"INSTANCE\"]'",
+            names.instance_role
+        ));
+    }
+    all
+}
+
+fn arn(names: &Names, role: &str) -> String {
+    format!("acs:ram::{}:role/{role}", names.account)
+}
+
+fn script(names: &Names, plugin: bool) -> String {
+    let mut text = String::from(
+        "# RAM roles for appsnap: a script for the Alibaba Cloud CLI (`aliyun configure` first). Read it, then run it\n\
+         # by `sh`. The documents between the quotes can as well be pasted into the RAM console.\n\
+         # What is there already is told as EntityAlreadyExists and stays as it is; a policy is changed by\n\
+         # `aliyun ram CreatePolicyVersion --SetAsDefault true`.\n",
+    );
+    let mut line = |words: &str| {
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "{words}");
+    };
+    for one in chosen(plugin) {
+        line(&format!("\n# {}: {}", one.name, one.purpose));
+        commands(one, names, true).iter().for_each(|command| line(command));
+    }
+    line("\n# Then for each instance, with its id in the place of INSTANCE:");
+    on_instances(names, plugin).iter().for_each(|command| line(&format!("#   {command}")));
+    line("# And for `s deploy`:");
+    line(&format!("#   export APPSNAP_FUNCTION_ROLE={}", arn(names, &names.function_role)));
+    line(&format!("#   export APPSNAP_ROLE_ARN={}", arn(names, &names.work_role)));
+    text
+}
+
+fn for_machines(names: &Names, plugin: bool) -> Value {
+    let documents: Vec<Value> = chosen(plugin)
+        .map(|one| {
+            let kind = if one.is_trust() { "trust" } else { "policy" };
+            json!({ "name": one.name, "kind": kind, "role": role(one, names), "purpose": one.purpose,
+                    "document": one.filled(names) })
+        })
+        .collect();
+    let commands: Vec<String> = chosen(plugin).flat_map(|one| commands(one, names, false)).collect();
+    json!({
+        "documents": documents, "commands": commands, "onEachInstance": on_instances(names, plugin),
+        "environment": { "APPSNAP_FUNCTION_ROLE": arn(names, &names.function_role),
+                         "APPSNAP_ROLE_ARN": arn(names, &names.work_role) },
+    })
+}

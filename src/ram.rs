@@ -1,0 +1,304 @@
+//! The RAM documents of `policies/`: filled in for an account, and the statement that a denied call lacks. Pure, and
+//! used by all that speaks of rights: the command `ram`, the cures of errors, and the local cloud, whose demo runs
+//! with these very documents.
+//!
+//! Which resource an action takes is from the table "RAM authorization" of each action's page, e.g.
+//! <https://www.alibabacloud.com/help/en/ecs/developer-reference/api-ecs-2014-05-26-ram>; RunCommand by tag, and that it
+//! takes `command/*` besides, from
+//! <https://www.alibabacloud.com/help/en/resource-management/tag/use-cases/use-tags-to-control-the-running-of-cloud-assistant-commands>.
+
+mod statement;
+
+use serde_json::Value;
+
+pub use self::statement::{addition, statement};
+
+/// What the placeholders in the documents stand for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    /// Account id: digits.
+    pub account: String,
+    /// Regions; empty: every one.
+    pub regions: Vec<String>,
+    /// The function.
+    pub function: String,
+    /// What the function is.
+    pub function_role: String,
+    /// What the function assumes to work on ECS.
+    pub work_role: String,
+    /// What an instance has for the vendor's plugin.
+    pub instance_role: String,
+    /// Key and value of the tag without which no command runs on an instance.
+    pub tag: (String, String),
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            account: String::new(),
+            regions: Vec::new(),
+            function: "appsnap".into(),
+            function_role: "appsnap-function".into(),
+            work_role: "appsnap-snapshots".into(),
+            instance_role: "appsnap-plugin".into(),
+            tag: ("appsnap".into(), "allowed".into()),
+        }
+    }
+}
+
+/// Whose a document is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    /// The function's own role.
+    Function,
+    /// The role that the function assumes.
+    Work,
+    /// The role of an instance, for the vendor's plugin.
+    Instance,
+    /// A role for a step that is still to come.
+    Later,
+}
+
+/// One document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Document {
+    /// Of its file, without `.json`.
+    pub name: &'static str,
+    /// Whose it is.
+    pub of: Of,
+    /// What it is for, in a line.
+    pub purpose: &'static str,
+    /// The file.
+    pub text: &'static str,
+}
+
+impl Document {
+    /// Whether it says who may assume a role, and not what the role may do.
+    pub fn is_trust(&self) -> bool {
+        self.name.starts_with("trust-")
+    }
+
+    /// With the names in their places.
+    pub fn filled(&self, names: &Names) -> Value {
+        let document: Value = serde_json::from_str(self.text).unwrap_or_default();
+        fill(&document, names)
+    }
+}
+
+macro_rules! document {
+    ($name:literal, $of:ident, $purpose:literal) => {
+        Document {
+            name: $name,
+            of: Of::$of,
+            purpose: $purpose,
+            text: include_str!(concat!("../policies/", $name, ".json")),
+        }
+    };
+}
+
+/// All of them, a role's trust document first.
+pub const DOCUMENTS: [Document; 10] = [
+    document!("trust-function", Function, "Function Compute may give the function this role"),
+    document!("function", Function, "assume the other role; hand an event on to itself"),
+    document!("trust-snapshots", Work, "the function's role, and nobody else, may assume this one"),
+    document!("survey", Work, "look at instances, disks and their Cloud Assistant"),
+    document!("protect", Work, "run commands on tagged instances; make, see and label snapshot groups"),
+    document!("plugin", Work, "with the vendor's plugin as engine, beside survey and protect"),
+    document!("trust-instance", Instance, "ECS may give an instance this role"),
+    document!("instance", Instance, "what the vendor's plugin asks for in the guest, as its page has it"),
+    document!("retain", Later, "delete groups that appsnap made (no step does that yet)"),
+    document!("verify", Later, "make, attach and delete disks of its own (no step does that yet)"),
+];
+
+/// The document of this name.
+pub fn document(name: &str) -> Option<&'static Document> {
+    DOCUMENTS.iter().find(|document| document.name == name)
+}
+
+/// A string with `{region}` in a list becomes one for each region; alone it becomes a list where there are several.
+fn fill(value: &Value, names: &Names) -> Value {
+    match value {
+        Value::String(text) => {
+            let mut all = texts(text, names);
+            if all.len() == 1 { all.remove(0) } else { Value::Array(all) }
+        }
+        Value::Array(items) => {
+            let flat = items.iter().flat_map(|item| match item {
+                Value::String(text) => texts(text, names),
+                other => vec![fill(other, names)],
+            });
+            Value::Array(flat.collect())
+        }
+        Value::Object(fields) => {
+            let named = |text: &str| place(text, names, "*");
+            fields.iter().map(|(key, value)| (named(key), fill(value, names))).collect()
+        }
+        other => other.clone(),
+    }
+}
+
+fn texts(text: &str, names: &Names) -> Vec<Value> {
+    let everywhere = ["*".to_owned()];
+    let regions = if names.regions.is_empty() { &everywhere[..] } else { &names.regions };
+    let times = if text.contains("{region}") { regions.len() } else { 1 };
+    regions[..times].iter().map(|region| place(text, names, region).into()).collect()
+}
+
+fn place(text: &str, names: &Names, region: &str) -> String {
+    let places = [
+        ("{account}", names.account.as_str()),
+        ("{region}", region),
+        ("{function}", &names.function),
+        ("{functionRole}", &names.function_role),
+        ("{workRole}", &names.work_role),
+        ("{tagKey}", &names.tag.0),
+        ("{tagValue}", &names.tag.1),
+    ];
+    places.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
+}
+
+impl Names {
+    /// Checks that each name can be what it is to be; so none of them can be more than a name in a document or on a
+    /// command line.
+    ///
+    /// # Errors
+    /// A sentence that names the wrong one.
+    pub fn check(&self) -> Result<(), String> {
+        let within = |text: &str, most: usize, others: &str| {
+            (1..=most).contains(&text.len())
+                && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || others.contains(c))
+        };
+        let wrong = |what: &str, given: &str, how: &str| Err(format!("{what} {given:?} {how}"));
+        if !(8..=20).contains(&self.account.len()) || !self.account.bytes().all(|c| c.is_ascii_digit()) {
+            return wrong(
+                "account",
+                &self.account,
+                "has to be an account id: digits, as shown in the console",
+            );
+        }
+        for region in &self.regions {
+            if !region.contains('-') || !within(region, 40, "-") {
+                return wrong("region", region, "has to be a region id, as cn-hangzhou");
+            }
+        }
+        for (what, role) in [
+            ("function role", &self.function_role),
+            ("work role", &self.work_role),
+            ("instance role", &self.instance_role),
+        ] {
+            if !within(role, 64, "-.") {
+                let how = "has to be 1 to 64 small letters, digits, - and . (Serverless Devs writes role ARNs small)";
+                return wrong(what, role, how);
+            }
+        }
+        let letters = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+        let first = |c: char| c.is_ascii_alphabetic() || c == '_';
+        if self.function.len() > 64 || !letters(&self.function) || !self.function.starts_with(first) {
+            return wrong(
+                "function",
+                &self.function,
+                "has to be a function's name: letters, digits, - and _",
+            );
+        }
+        let fit = |text: &str| {
+            (1..=128).contains(&text.len())
+                && text.chars().all(|c| c.is_ascii_alphanumeric() || ".:/@+-_=".contains(c))
+        };
+        let (key, value) = &self.tag;
+        let reserved = ["aliyun", "acs:"].iter().any(|start| key.to_lowercase().starts_with(start));
+        if !fit(key) || !fit(value) || reserved || key.contains('=') {
+            let how =
+                "has to be key=value: letters, digits and .:/@+-_, the key not starting with aliyun or acs:";
+            return wrong("tag", &format!("{key}={value}"), how);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> Names {
+        Names { account: "1234567890123456".into(), regions: vec!["cn-hangzhou".into()], ..Names::default() }
+    }
+
+    #[test]
+    fn every_file_is_a_document_and_every_placeholder_is_filled() {
+        let mut files: Vec<String> = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/policies"))
+            .unwrap()
+            .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_suffix(".json").map(str::to_owned))
+            .collect();
+        files.sort();
+        let mut known: Vec<&str> = DOCUMENTS.iter().map(|one| one.name).collect();
+        known.sort_unstable();
+        assert_eq!(files, known);
+        for one in DOCUMENTS {
+            let filled = one.filled(&names());
+            assert_eq!(filled["Version"], "1", "{}", one.name);
+            let text = filled.to_string();
+            for placeholder in ["{account", "{region", "{function", "{work", "{tag"] {
+                assert!(!text.contains(placeholder), "{}: {text}", one.name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_longest_names_fit_what_ram_takes() {
+        let long = "a".repeat(64);
+        let names = Names {
+            account: "1".repeat(16),
+            regions: (0..5).map(|n| format!("ap-southeast-{n}")).collect(),
+            function: long.clone(),
+            function_role: long.clone(),
+            work_role: long.clone(),
+            instance_role: long.clone(),
+            tag: ("k".repeat(128), "v".repeat(128)),
+        };
+        names.check().unwrap();
+        for one in DOCUMENTS {
+            // Custom policies take 6,144 characters, trust policies 2,048.
+            let most = if one.is_trust() { 2048 } else { 6144 };
+            assert!(one.filled(&names).to_string().len() <= most, "{}", one.name);
+        }
+    }
+
+    #[test]
+    fn regions_are_named_one_by_one_or_not_at_all() {
+        let of = |regions: &[&str]| {
+            let regions = regions.iter().map(|region| region.to_string()).collect();
+            let filled = document("survey").unwrap().filled(&Names { regions, ..names() });
+            filled["Statement"][1]["Resource"].clone()
+        };
+        assert_eq!(of(&[]), "acs:ecs:*:1234567890123456:disk/*");
+        assert_eq!(of(&["cn-a"]), "acs:ecs:cn-a:1234567890123456:disk/*");
+        assert_eq!(of(&["cn-a", "cn-b"])[1], "acs:ecs:cn-b:1234567890123456:disk/*");
+        let protect = document("protect").unwrap().filled(&names());
+        assert_eq!(
+            protect["Statement"][0]["Condition"]["StringEquals"]["acs:ResourceTag/appsnap"],
+            "allowed"
+        );
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_one_is_told() {
+        type Change = fn(&mut Names);
+        let table: [(Change, &str); 9] = [
+            (|n| n.account.clear(), "account"),
+            (|n| n.account = "123456789x".into(), "account"),
+            (|n| n.regions = vec!["hangzhou".into()], "region"),
+            (|n| n.regions = vec!["cn-'; rm".into()], "region"),
+            (|n| n.function_role = "AppSnap".into(), "small letters"),
+            (|n| n.work_role.clear(), "work role"),
+            (|n| n.function = "1st".into(), "function"),
+            (|n| n.tag = ("acs:x".into(), "y".into()), "tag"),
+            (|n| n.tag = ("a'b".into(), "y".into()), "key=value"),
+        ];
+        for (change, word) in table {
+            let mut wrong = names();
+            change(&mut wrong);
+            assert!(wrong.check().unwrap_err().contains(word), "{word}");
+        }
+        names().check().unwrap();
+    }
+}
