@@ -282,6 +282,9 @@ async fn settle(task: &Task, mut unit: Unit, attempt: &str, invoke_id: &str) -> 
                 mark(&task, &mut unit, "label", from, "failed", error.to_string());
                 unit.error.get_or_insert(ErrorReport::from(&error));
                 unit.reasons.push("tag.failed".into());
+                let (detail, on) = (error.to_string(), &group.snapshot_group_id);
+                let finding = reasons::finding("tag.failed", &detail, on, Severity::Downgrade);
+                add_finding(&mut unit.findings, finding);
                 unit.level = level.min(Level::Crash);
                 settled = false;
             }
