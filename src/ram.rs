@@ -97,7 +97,7 @@ macro_rules! document {
 }
 
 /// All of them, a role's trust document first.
-pub const DOCUMENTS: [Document; 10] = [
+pub const DOCUMENTS: &[Document] = &[
     document!("trust-function", Function, "Function Compute may give the function this role"),
     document!("function", Function, "assume the other role; hand an event on to itself"),
     document!("trust-snapshots", Work, "the function's role, and nobody else, may assume this one"),

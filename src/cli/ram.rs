@@ -57,7 +57,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Failure> {
     names.check().map_err(Failure::usage)?;
     let text = match &args.only {
         Some(name) => {
-            let known = || DOCUMENTS.map(|one| one.name).join(", ");
+            let known = || DOCUMENTS.iter().map(|one| one.name).collect::<Vec<_>>().join(", ");
             let one = document(name)
                 .ok_or_else(|| Failure::usage(format!("--only: {name:?} is none of {}", known())))?;
             format!("{:#}\n", one.filled(&names))

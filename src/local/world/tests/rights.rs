@@ -34,7 +34,7 @@ fn group(lab: &mut Lab, tagged: bool) -> (String, String) {
     let member = shown["Snapshots"]["Snapshot"][0]["SnapshotId"].as_str().unwrap().to_owned();
     if tagged {
         let on = [("ResourceType", "snapshot"), ("ResourceId.1", member.as_str())];
-        lab.ok("TagResources", &[&on[..], &tag[..]].concat());
+        lab.ok("TagResources", &[&on[..], tag].concat());
     }
     as_user(lab, OTHER);
     (id, member)
