@@ -21,6 +21,8 @@ const PACE: Pace = Pace { first: Duration::from_millis(250), factor: 1.3, longes
 const DOUBT: i64 = 20;
 /// How long the record of a command is looked for that was just started, in seconds.
 const SHOWS: u64 = 10;
+/// What it means that the record of the first command does not show.
+const UNTOUCHED: &str = "a repeat of this event would not be known as one, so nothing was touched";
 /// Of the task's time, what is kept for the undo, in seconds.
 const RESERVE: i64 = 40;
 
@@ -185,27 +187,34 @@ pub async fn first(task: &Task, invoke_id: &str, seconds: u64) -> Result<Option<
     let clock = task.client.clock();
     let record = || assistant::invocation(&task.client, &task.region_id, invoke_id);
     if wait_until(clock, PACE, soon(task, SHOWS), record).await?.is_none() {
-        return Err(unseen(task, invoke_id, "DescribeInvocations"));
+        return Err(unseen(task, invoke_id, "DescribeInvocations", UNTOUCHED));
     }
+    watched(task, invoke_id, seconds, UNTOUCHED).await
+}
+
+/// Waits for the end of a command; where not even its record is to be seen, it does not wait for long.
+pub async fn watched(
+    task: &Task,
+    invoke_id: &str,
+    seconds: u64,
+    so: &str,
+) -> Result<Option<InvocationResult>, Stop> {
     let until = soon(task, seconds);
     if let Some(result) = wait(task, invoke_id, soon(task, SHOWS).min(until)).await? {
         return Ok(Some(result));
     }
     let (client, region_id) = (&task.client, &task.region_id);
     if assistant::invocation_result(client, region_id, invoke_id, &task.instance_id).await?.is_none() {
-        return Err(unseen(task, invoke_id, "DescribeInvocationResults"));
+        return Err(unseen(task, invoke_id, "DescribeInvocationResults", so));
     }
     Ok(wait(task, invoke_id, until).await?)
 }
 
-fn unseen(task: &Task, invoke_id: &str, action: &str) -> Stop {
+fn unseen(task: &Task, invoke_id: &str, action: &str, so: &str) -> Stop {
     let addition = ram::addition(&format!("ecs:{action}"), &task.region_id, &task.instance_id);
     Stop::Failed(ErrorReport {
         code: "record.unseen".into(),
-        message: format!(
-            "{action} does not show {invoke_id}, which was just started (a denial is an empty list); nothing was \
-             touched: without its record a repeat of this event would not be known as one"
-        ),
+        message: format!("{action} does not show the command {invoke_id} (a denial is an empty list): {so}"),
         action: Some(action.into()),
         resource: Some(task.instance_id.clone()),
         request_id: None,

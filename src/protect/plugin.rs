@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use self::evidence::{End, Seen, look, named};
 use self::label::Shown;
-use super::command::{DELIVERY, sequence_seconds, soon, wait};
+use super::command::{DELIVERY, sequence_seconds, watched};
 use super::repeat::{self, State};
 use super::saga::Next;
 use super::settle::{extra, note, write};
@@ -27,6 +27,8 @@ use crate::report::{ErrorReport, Finding, Level, Severity, Status, Unit};
 
 /// Of the command's time, what is left for the download of the plugin and for our guard, in seconds.
 const AROUND: u64 = 90;
+/// What it means that the record of the command does not show.
+const UNKNOWN: &str = "the plugin may be at work in the guest, and nothing is known of it";
 
 /// What an earlier delivery of the same event leaves to do, settled where its function died.
 pub async fn earlier(task: &Task) -> Next {
@@ -195,17 +197,18 @@ fn left_behind(task: &Task) -> Vec<&'static str> {
 async fn settle(task: &Task, mut unit: Unit, attempt: &str, invoke_id: &str) -> Outcome {
     unit.invoke_id = Some(invoke_id.to_string());
     let from = task.client.clock().now();
-    let result = wait(task, invoke_id, soon(task, sequence_seconds(task) + DELIVERY)).await;
+    let result = watched(task, invoke_id, sequence_seconds(task) + DELIVERY, UNKNOWN).await;
     let (result, mut settled) = match result {
         Ok(Some(result)) => (Some(result), true),
         Ok(None) => {
             unit.error = Some(silent(task, invoke_id));
             (None, false)
         }
-        Err(error) => {
-            unit.error = Some(ErrorReport::from(&error));
+        Err(Stop::Failed(error)) => {
+            unit.error = Some(error);
             (None, false)
         }
+        Err(_) => (None, false),
     };
     let end = End::of(result.as_ref(), attempt);
     // A repeat looks again: a group may show late.

@@ -231,7 +231,14 @@ async fn what_the_cloud_shows_decides_the_level() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_not_known_is_left_for_a_repeat() {
-    let table: [(&str, Script, Status, Level, Option<&str>); 4] = [
+    let table: [(&str, Script, Status, Level, Option<&str>); 5] = [
+        (
+            "its record is denied",
+            |c| (c == "DescribeInvocationResults").then(|| ok(json!({}))),
+            Status::Failed,
+            Level::Crash,
+            Some("record.unseen"),
+        ),
         (
             "it does not end",
             |c| {
