@@ -37,6 +37,9 @@ pub struct Disk {
     /// By KMS or the service's key.
     #[serde(deserialize_with = "flag")]
     pub encrypted: bool,
+    /// The KMS key, where the disk is encrypted by one.
+    #[serde(rename = "KMSKeyId")]
+    pub kms_key_id: String,
     /// Whether it can be detached and outlive the instance.
     #[serde(deserialize_with = "flag")]
     pub portable: bool,
@@ -147,13 +150,18 @@ mod tests {
         let (client, seen) = answering(json!({"TotalCount": 1, "Disks": {"Disk": [{
             "DiskId": "d-1", "Category": "cloud_essd", "Status": "In_use", "InstanceId": "i-1", "Type": "data",
             "ZoneId": "cn-hangzhou-b", "Size": 40, "SerialNumber": "bp1abc", "MultiAttach": "Disabled",
-            "Encrypted": false, "Portable": true, "OperationLocks": {"OperationLock": []},
+            "Encrypted": true, "KMSKeyId": "key-1", "Portable": true,
+            "OperationLocks": {"OperationLock": [{"LockReason": "financial"}]},
             "Attachments": {"Attachment": [{"InstanceId": "i-1", "Device": "/dev/xvdb"}]},
             "Tags": {"Tag": [{"TagKey": "k", "TagValue": ""}]},
         }]}}));
         let disks = describe_disks_of(&client, "cn-hangzhou", "i-1").await.unwrap();
         let disk = &disks[0];
         assert_eq!((disk.size, disk.disk_type.as_str(), disk.portable), (Some(40), "data", true));
+        assert_eq!(
+            (disk.kms_key_id.as_str(), disk.operation_locks[0].lock_reason.as_str()),
+            ("key-1", "financial")
+        );
         assert_eq!((disk.attachments[0].instance_id.as_str(), disk.tags[0].key.as_str()), ("i-1", "k"));
         describe_disks(&client, "cn-hangzhou", &strings(&["d-1", "d-2"])).await.unwrap();
         assert!(describe_disks(&client, "cn-hangzhou", &[]).await.unwrap().is_empty());

@@ -1,11 +1,12 @@
-//! Snapshot groups and snapshots. The create call is only built here: it is signed ahead and let go by the guest.
+//! Snapshot groups and snapshots. The create of a running instance is only built here: it is signed ahead and let go by
+//! the guest.
 
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{Tag, call};
 use crate::acs::{Call, Client, Error, Kind, json_list};
-use crate::api::answer::{flag, listed, named, pages};
+use crate::api::answer::{flag, listed, named, pages, read};
 
 /// A snapshot group to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +41,28 @@ pub fn create_snapshot_group_call(wanted: &CreateSnapshotGroup) -> Call {
         .param("ClientToken", wanted.client_token)
         .maybe("ResourceGroupId", wanted.resource_group_id)
         .tags(wanted.tags)
+}
+
+/// Makes the group at once and gives its id, `ssg-…`.
+///
+/// # Errors
+/// Those of the call. With `unknown_outcome` the group may be there all the same.
+pub async fn create_snapshot_group(
+    client: &Client,
+    wanted: &CreateSnapshotGroup<'_>,
+) -> Result<String, Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Created {
+        snapshot_group_id: String,
+    }
+    let call = create_snapshot_group_call(wanted);
+    let created = read(&call, client.call(&call).await?);
+    let created: Created = created.map_err(|mut error: Error| {
+        error.unknown_outcome = true;
+        error
+    })?;
+    Ok(created.snapshot_group_id)
 }
 
 /// Which groups: all conditions have to hold. Without any: none.
@@ -195,12 +218,39 @@ pub async fn describe_snapshots(
     Ok(found)
 }
 
+/// Which of a disk's snapshots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// Under way, of whatever kind.
+    UnderWay,
+    /// Made by hand or by a call, not by an automatic policy.
+    Manual,
+}
+
+/// The snapshots of a disk, a hundred at a time; none may mean that the caller may not see them.
+///
+/// # Errors
+/// Those of the first call that fails.
+pub async fn describe_snapshots_of(
+    client: &Client,
+    region_id: &str,
+    disk_id: &str,
+    which: Which,
+) -> Result<Vec<Snapshot>, Error> {
+    let call = call("DescribeSnapshots", region_id, Kind::Read).on(disk_id).param("DiskId", disk_id);
+    let call = match which {
+        Which::UnderWay => call.param("Status", "progressing"),
+        Which::Manual => call.param("SnapshotType", "user"),
+    };
+    pages(client, call.param("MaxResults", 100), "/Snapshots/Snapshot", "/NextToken").await
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::testing::{answering, strings};
+    use crate::api::testing::{answering, flat, strings};
 
     #[test]
     fn the_create_call_carries_what_the_guest_will_send() {
@@ -228,6 +278,38 @@ mod tests {
         ];
         assert_eq!(flat, expected);
         assert_eq!((call.resource.as_str(), call.kind), ("i-1", Kind::Idempotent));
+    }
+
+    #[tokio::test]
+    async fn a_group_is_made_and_its_id_read() {
+        let wanted = CreateSnapshotGroup {
+            region_id: "cn-hangzhou",
+            instance_id: Some("i-1"),
+            disk_ids: &strings(&["d-1"]),
+            name: "n1",
+            description: "by appsnap",
+            client_token: "t",
+            tags: &[],
+            resource_group_id: None,
+        };
+        let (client, seen) = answering(json!({"SnapshotGroupId": "ssg-1", "RequestId": "R"}));
+        assert_eq!(create_snapshot_group(&client, &wanted).await.unwrap(), "ssg-1");
+        assert_eq!(seen.lock().unwrap()[0]["ClientToken"], "t");
+        let (client, _) = answering(json!({"RequestId": "R"}));
+        let error = create_snapshot_group(&client, &wanted).await.unwrap_err();
+        assert_eq!((error.code.as_str(), error.unknown_outcome), ("answer.malformed", true));
+    }
+
+    #[tokio::test]
+    async fn the_snapshots_of_a_disk_are_asked_by_state_or_by_kind() {
+        let (client, seen) = answering(json!({"Snapshots": {"Snapshot": [{"SnapshotId": "s-1"}]}}));
+        for (which, asked) in [(Which::UnderWay, "Status=progressing"), (Which::Manual, "SnapshotType=user")]
+        {
+            let found = describe_snapshots_of(&client, "cn-hangzhou", "d-1", which).await.unwrap();
+            assert_eq!(found.len(), 1);
+            let seen = flat(seen.lock().unwrap().last().unwrap());
+            assert!(seen.contains(&asked.to_string()) && seen.contains(&"DiskId=d-1".into()), "{seen:?}");
+        }
     }
 
     #[tokio::test]

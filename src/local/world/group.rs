@@ -97,6 +97,7 @@ impl World {
                 return Err(ApiError::not_found("DiskId", id));
             }
         }
+        self.account_in_order()?;
         let disks: Vec<Disk> = if disk_ids.is_empty() {
             let chosen = |d: &&Disk| d.instance_id == instance_id && !excluded.contains(&d.id);
             self.disks.values().filter(chosen).cloned().collect()
@@ -118,6 +119,7 @@ impl World {
                 encrypted: disk.encrypted,
                 tags: if self.settings.tags_reach_members { tags.clone() } else { Tags::default() },
                 group_id: id.clone(),
+                automatic: false,
                 name: name.clone(),
                 disk_id: disk.id.clone(),
                 disk_kind: disk.kind.clone(),
@@ -199,8 +201,15 @@ impl World {
             if !["In_use", "Available"].contains(&disk.status.as_str()) {
                 return refuse(403, "IncorrectDiskStatus", format!("{id} is {}.", disk.status));
             }
+            if disk.locks.iter().any(|lock| lock == "financial") {
+                return refuse(403, "DiskInArrears", format!("{id} is not paid for."));
+            }
+            if !disk.kms_refusal.is_empty() {
+                let code = format!("InvalidParameter.KMSKeyId.{}", disk.kms_refusal);
+                return refuse(403, &code, format!("The key {} of {id} cannot be used.", disk.kms_key_id));
+            }
             let own = self.snapshots.values().filter(|snapshot| snapshot.disk_id == *id);
-            if own.clone().count() >= 256 {
+            if own.clone().filter(|snapshot| !snapshot.automatic).count() >= 256 {
                 return refuse(403, "QuotaExceed.Snapshot", format!("{id} has 256 snapshots."));
             }
             if own.filter(|snapshot| snapshot.status == "progressing").count() >= 10 {

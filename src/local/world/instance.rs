@@ -68,8 +68,14 @@ pub struct Disk {
     pub device: String,
     /// Whether several instances may attach it.
     pub multi_attach: bool,
+    /// Reasons of locks (`financial`, …).
+    pub locks: Vec<String>,
     /// Whether it is encrypted.
     pub encrypted: bool,
+    /// By this key of KMS; empty: by the service's own.
+    pub kms_key_id: String,
+    /// Why the key cannot be used (`CMKNotEnabled`, `KMSUnauthorized`, `CMKUnauthorized`); empty: it can.
+    pub kms_refusal: String,
     /// The snapshot that it was made from.
     pub source_snapshot_id: Option<String>,
     /// Tags.
@@ -339,15 +345,15 @@ impl World {
     }
 }
 
-fn show_locks(locks: &[String]) -> Value {
-    json!({ "LockReason": locks.iter().map(|why| json!({ "LockReason": why })).collect::<Vec<_>>() })
+fn locked(locks: &[String]) -> Vec<Value> {
+    locks.iter().map(|why| json!({ "LockReason": why })).collect()
 }
 
 fn show_instance(i: &Instance) -> Value {
     json!({
         "InstanceId": i.id, "InstanceName": i.name, "RegionId": i.region_id, "ZoneId": i.zone_id, "Status": i.status,
         "OSType": i.os_type, "OSName": i.os_name, "OSNameEn": i.os_name, "StoppedMode": "Not-applicable",
-        "OperationLocks": show_locks(&i.locks), "Tags": i.tags.shown(),
+        "OperationLocks": { "LockReason": locked(&i.locks) }, "Tags": i.tags.shown(),
     })
 }
 
@@ -360,8 +366,8 @@ fn show_disk(d: &Disk) -> Value {
         "Size": d.size, "Status": d.status, "Type": d.kind, "Device": d.device, "SerialNumber": d.serial(),
         "InstanceId": if d.multi_attach { "" } else { attached.as_str() },
         "Attachments": { "Attachment": attachments },
-        "MultiAttach": if d.multi_attach { "Enabled" } else { "Disabled" }, "Encrypted": d.encrypted,
+        "MultiAttach": if d.multi_attach { "Enabled" } else { "Disabled" }, "Encrypted": d.encrypted, "KMSKeyId": d.kms_key_id,
         "SourceSnapshotId": d.source_snapshot_id.clone().unwrap_or_default(),
-        "OperationLocks": { "OperationLock": [] }, "Tags": d.tags.shown(),
+        "OperationLocks": { "OperationLock": locked(&d.locks) }, "Tags": d.tags.shown(),
     })
 }

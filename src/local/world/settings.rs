@@ -24,6 +24,9 @@ pub struct Settings {
     pub tags_reach_members: bool,
     /// Disks and GiB in a group: 16 and 32 TiB in most regions.
     pub group_limit: (usize, u64),
+    /// What the account's state forbids: CreateSnapshotGroup and DescribeSnapshots answer `InvalidAccountStatus.` and this,
+    /// e.g. `SnapshotServiceUnavailable` or `NotEnoughBalance`.
+    pub account_status: Option<String>,
     /// Calls per minute, account and region by action; the next is `Throttling.User` until the minute is over.
     pub limits: BTreeMap<String, u32>,
     /// What goes wrong.
@@ -44,6 +47,7 @@ impl Default for Settings {
             running_output: false,
             tags_reach_members: false,
             group_limit: (16, 32 * 1024),
+            account_status: None,
             limits: BTreeMap::new(),
             faults: Vec::new(),
             plugin_faults: Vec::new(),

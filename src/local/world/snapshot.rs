@@ -15,7 +15,10 @@ pub(super) struct Snapshot {
     pub(super) size: u64,
     pub(super) encrypted: bool,
     pub(super) tags: Tags,
+    /// Empty: it is of no group.
     pub(super) group_id: String,
+    /// Made by an automatic policy.
+    pub(super) automatic: bool,
     pub(super) name: String,
     pub(super) disk_id: String,
     pub(super) disk_kind: String,
@@ -33,6 +36,50 @@ impl Snapshot {
 }
 
 impl World {
+    /// Gives a disk snapshots of its own, of no group: `progressing` (for good) or `accomplished`.
+    pub fn add_snapshots(
+        &mut self,
+        now: Timestamp,
+        disk_id: &str,
+        count: usize,
+        automatic: bool,
+        status: &'static str,
+    ) {
+        let Some(disk) = self.disks.get(disk_id).cloned() else { return };
+        for _ in 0..count {
+            let snapshot = Snapshot {
+                account_id: disk.account_id.clone(),
+                region_id: disk.region_id.clone(),
+                size: disk.size,
+                encrypted: disk.encrypted,
+                tags: Tags::default(),
+                group_id: String::new(),
+                automatic,
+                name: String::new(),
+                disk_id: disk.id.clone(),
+                disk_kind: disk.kind.clone(),
+                instance_id: disk.instance_id.clone(),
+                created: now,
+                cloned: (status == "accomplished").then_some(now),
+                status,
+            };
+            let id = self.dice.id("s");
+            self.snapshots.insert(id, snapshot);
+        }
+    }
+
+    /// One of a group shows with it.
+    fn is_shown(&self, now: Timestamp, snapshot: &Snapshot) -> bool {
+        snapshot.group_id.is_empty() || self.shows(now, &snapshot.group_id)
+    }
+
+    pub(super) fn account_in_order(&self) -> Result<(), ApiError> {
+        let refused = |why: &String| {
+            ApiError::new(403, format!("InvalidAccountStatus.{why}"), "The account cannot use snapshots.")
+        };
+        self.settings.account_status.as_ref().map_or(Ok(()), |why| Err(refused(why)))
+    }
+
     /// The snapshot `id` where the caller's account has it and it already shows.
     pub(super) fn own_snapshot(
         &self,
@@ -43,7 +90,7 @@ impl World {
         let own = |s: &&Snapshot| {
             s.account_id == context.caller.account_id
                 && s.region_id == region
-                && self.shows(context.now, &s.group_id)
+                && self.is_shown(context.now, s)
         };
         self.snapshots.get(id).filter(own).ok_or_else(|| ApiError::not_found("SnapshotId", id))
     }
@@ -118,12 +165,13 @@ impl World {
         let tags = params.tags()?;
         let (size, token) = params.paging(100, None)?;
         params.finish()?;
+        self.account_in_order()?;
         let wanted = |(id, s): &(&String, &Snapshot)| {
             ids.as_ref().is_none_or(|ids| ids.contains(id)) // the sharpest test first: there may be thousands
                 && s.account_id == context.caller.account_id
                 && s.region_id == region
-                && kind.as_deref() != Some("auto")
-                && self.shows(context.now, &s.group_id)
+                && kind.as_deref().is_none_or(|kind| kind == "all" || (kind == "auto") == s.automatic)
+                && self.is_shown(context.now, s)
                 && instance.as_ref().is_none_or(|wanted| s.instance_id.as_ref() == Some(wanted))
                 && disk.as_ref().is_none_or(|wanted| *wanted == s.disk_id)
                 && name.as_ref().is_none_or(|wanted| *wanted == s.name)
@@ -141,7 +189,7 @@ impl World {
                 "SnapshotId": id, "SnapshotName": s.name, "Description": "", "Status": s.status, "Progress": self.progress(context.now, s),
                 "Available": s.available(), "CreationTime": seconds(s.created), "LastModifiedTime": seconds(s.cloned.unwrap_or(s.created)),
                 "SourceDiskId": s.disk_id, "SourceDiskSize": s.size.to_string(), "SourceDiskType": s.disk_kind, "RegionId": region,
-                "SnapshotType": "user", "Category": "Standard", "Encrypted": s.encrypted, "Usage": "none", "InstantAccess": false,
+                "SnapshotType": if s.automatic { "auto" } else { "user" }, "Category": "Standard", "Encrypted": s.encrypted, "Usage": "none", "InstantAccess": false,
                 "SnapshotLinkId": format!("sl-{}", s.disk_id.trim_start_matches("d-")), "Tags": s.tags.shown(),
             })
         };
