@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::acs::{Client, Credentials, Endpoints, Identities, Settings, Transport, https_client};
 use crate::clock::Clock;
+use crate::eligibility::Support;
 use crate::event::{self, Action, Arrival, Kind, Trigger};
 use crate::policy::ids;
 use crate::report::{ErrorReport, NotificationReport, Report, Status, Unit};
@@ -28,6 +29,8 @@ pub struct App {
     /// For webhooks.
     http: reqwest::Client,
     env: BTreeMap<String, String>,
+    /// What the operator knows better than our tables.
+    support: Support,
 }
 
 /// What the platform tells of an invocation.
@@ -64,12 +67,15 @@ impl App {
         let get = |name: &str| env.get(name).cloned().filter(|value| !value.is_empty());
         let bundle = get("APPSNAP_CA_BUNDLE");
         let bundle = bundle.as_deref().map(Path::new);
+        let support =
+            get("APPSNAP_SUPPORT").map_or_else(|| Ok(Support::default()), |text| Support::parse(&text));
         Ok(Self {
             clock,
             transport: Transport::https(bundle).map_err(|error| format!("APPSNAP_CA_BUNDLE: {error}"))?,
             endpoints: Endpoints::from_env(&get, &api::PRODUCTS).map_err(|error| error.to_string())?,
             identities: Arc::default(),
             http: https_client(bundle).map_err(|error| format!("APPSNAP_CA_BUNDLE: {error}"))?,
+            support: support.map_err(|error| format!("APPSNAP_SUPPORT: {error}"))?,
             env,
         })
     }

@@ -36,7 +36,7 @@ impl Level {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Every unit reached the wanted level.
+    /// Every unit reached the wanted level, or all that a stopped instance can give.
     Succeeded,
     /// A repeat of a settled occurrence; see `repeats` and `outcome`.
     Skipped,
@@ -181,7 +181,7 @@ pub struct Unit {
     pub disk_ids: Vec<String>,
     /// `linux` or `windows`.
     pub os_type: String,
-    /// `sequence` or `plugin`.
+    /// `sequence`, `plugin`, or `none`: the instance was stopped, and nothing ran in it.
     pub engine: String,
     /// Counted from 1.
     pub attempt: u32,

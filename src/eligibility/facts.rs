@@ -28,6 +28,13 @@ pub struct InstanceFacts {
     pub locks: Vec<String>,
 }
 
+impl InstanceFacts {
+    /// Whether nothing runs in it, and nothing is about to.
+    pub fn stopped(&self) -> bool {
+        self.status == "Stopped"
+    }
+}
+
 /// From DescribeDisks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiskFacts {
@@ -45,6 +52,29 @@ pub struct DiskFacts {
     pub size_gib: u64,
     /// ZoneId; empty for a regional disk.
     pub zone_id: String,
+    /// OperationLocks.LockReason, e.g. `financial`.
+    pub locks: Vec<String>,
+    /// Encrypted: the id of its key, or empty where the service's own is used. `None`: not encrypted.
+    pub key_id: Option<String>,
+    /// Its snapshots, as far as they were asked for.
+    pub snapshots: Snapshots,
+}
+
+/// From DescribeSnapshots.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Snapshots {
+    /// That takes two calls for each disk: a run leaves them to the create.
+    #[default]
+    NotAsked,
+    /// Why they could not be read: the cloud's code and message.
+    Refused(String, String),
+    /// What there is.
+    Counted {
+        /// Under way, of whatever kind.
+        under_way: usize,
+        /// Made by hand or by a call, groups included; not by an automatic policy.
+        manual: usize,
+    },
 }
 
 impl DiskFacts {
@@ -59,6 +89,9 @@ impl DiskFacts {
             multi_attach: false,
             size_gib: 0,
             zone_id: unknown(),
+            locks: vec![],
+            key_id: None,
+            snapshots: Snapshots::NotAsked,
         }
     }
 }
@@ -88,7 +121,7 @@ impl Facts {
                 locks: vec![],
             },
             disks: vec![DiskFacts::good("d-1", "system"), DiskFacts::good("d-2", "data")],
-            agent: AgentFacts { online: Some(true), version: Some("2.2.4.1".into()), last_heartbeat: None },
+            agent: AgentFacts { online: Some(true), version: Some("2.2.4.900".into()), last_heartbeat: None },
         }
     }
 }
@@ -104,6 +137,9 @@ impl DiskFacts {
             multi_attach: false,
             size_gib: 40,
             zone_id: "cn-hangzhou-h".into(),
+            locks: vec![],
+            key_id: None,
+            snapshots: Snapshots::NotAsked,
         }
     }
 }

@@ -1,104 +1,49 @@
 //! Rules about the region, the instance and its operating system.
 
 use super::facts::InstanceFacts;
+use super::support::Support;
 use super::{finding, matrix};
-use crate::report::{Finding, Severity};
+use crate::report::Finding;
 
-pub(super) fn findings(instance: &InstanceFacts) -> Vec<Finding> {
+pub(super) fn findings(instance: &InstanceFacts, support: &Support) -> Vec<Finding> {
     let id = instance.instance_id.as_str();
     let mut found = Vec::new();
-    if !matrix::REGIONS.contains(&instance.region_id.as_str()) {
-        found.push(finding(
-            "region.unknown",
-            Severity::Note,
-            &instance.region_id,
-            "the vendor's list of regions for application-consistent snapshots does not name this one",
-            "none needed if a first run succeeds: newer vendor pages carry no list",
-        ));
+    if !support.knows_region(&instance.region_id) {
+        found.push(finding("region.unknown", &instance.region_id, ""));
     }
     match instance.status.as_str() {
         "Running" => {}
-        "Stopped" => found.push(finding(
-            "instance.state",
-            Severity::Blocker,
-            id,
-            "the instance is Stopped: nothing in the guest can be quiesced",
-            "start the instance; disks of a stopped one can be snapshotted by CreateSnapshotGroup directly",
-        )),
-        other => found.push(finding(
-            "instance.state",
-            Severity::Blocker,
-            id,
-            format!(
-                "the instance is {}, not Running",
-                if other.is_empty() { "in no known state" } else { other }
-            ),
-            "wait until it is Running and repeat",
-        )),
+        "Stopped" => found.push(finding("instance.stopped", id, "")),
+        "" => found.push(finding("instance.state", id, "its state is not told")),
+        other => found.push(finding("instance.state", id, &format!("it is {other}"))),
     }
-    if !instance.locks.is_empty() {
-        found.push(finding(
-            "instance.locked",
-            Severity::Blocker,
-            id,
-            format!("the instance is locked: {}", instance.locks.join(", ")),
-            "settle the lock's reason (overdue payment, security) in the ECS console",
-        ));
-    }
-    found.extend(os(instance));
+    found.extend(locks("instance.locked", id, &instance.locks));
+    // In a stopped one nothing has to run.
+    found.extend(os(instance, support).filter(|_| !instance.stopped()).into_iter().flatten());
     found
 }
 
-fn os(instance: &InstanceFacts) -> Option<Finding> {
-    let id = instance.instance_id.as_str();
-    match instance.os_type.as_str() {
-        "linux" if matrix::lists_linux(&instance.os_name) => None,
-        "windows" => Some(finding(
-            "os.windows",
-            Severity::Note,
-            id,
-            "a Windows guest is protected by the vendor's plugin (VSS), whose arguments there were never observed",
-            "do a first run on a test instance with minimumLevel application, and read its report",
-        )),
-        // The guest itself shows whether it can be frozen, so this is no reason to stop.
-        _ => Some(finding(
-            "os.unsupported",
-            Severity::Note,
-            id,
-            format!("{:?} is not among the systems that the vendor lists", instance.os_name),
-            "listed are CentOS 7.6 and later, Ubuntu 18.04 and later, Alibaba Cloud Linux 2 and 3; on another \
-             Linux try a first run and read its report",
-        )),
+/// Findings about locks: those for money have a rule of their own.
+pub(super) fn locks(code: &str, resource: &str, locks: &[String]) -> Option<Finding> {
+    let told = locks.join(", ");
+    match locks.iter().any(|lock| lock.contains("financial")) {
+        _ if locks.is_empty() => None,
+        true => Some(finding("account.arrears", resource, &format!("it is locked ({told})"))),
+        false => Some(finding(code, resource, &told)),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::Facts;
-    use super::*;
-
-    #[test]
-    fn each_rule_has_a_world_that_fails_it() {
-        type Change = fn(&mut InstanceFacts);
-        let table: [(Change, &str, Severity); 9] = [
-            (|i| i.region_id = "me-central-1".into(), "region.unknown", Severity::Note),
-            (|i| i.status = "Stopped".into(), "instance.state", Severity::Blocker),
-            (|i| i.status = "Starting".into(), "instance.state", Severity::Blocker),
-            (|i| i.status.clear(), "instance.state", Severity::Blocker),
-            (|i| i.locks = vec!["security".into()], "instance.locked", Severity::Blocker),
-            (|i| i.os_type = "windows".into(), "os.windows", Severity::Note),
-            (|i| i.os_name = "Debian  12.5 64 bit".into(), "os.unsupported", Severity::Note),
-            (|i| i.os_name = "CentOS  7.5 64 bit".into(), "os.unsupported", Severity::Note),
-            (|i| i.os_type.clear(), "os.unsupported", Severity::Note),
-        ];
-        let good = Facts::good().instance;
-        assert_eq!(findings(&good), vec![]);
-        for (change, code, severity) in table {
-            let mut instance = good.clone();
-            change(&mut instance);
-            let found = findings(&instance);
-            assert_eq!(found.len(), 1, "{found:?}");
-            assert_eq!((found[0].code.as_str(), found[0].severity), (code, severity));
+fn os(instance: &InstanceFacts, support: &Support) -> Option<Vec<Finding>> {
+    let (id, name) = (instance.instance_id.as_str(), instance.os_name.as_str());
+    let listed = support.lists(name);
+    let named = || format!("{name:?}");
+    match instance.os_type.as_str() {
+        "windows" => {
+            let version = !listed && !matrix::lists_windows(name);
+            let version = version.then(|| finding("os.windows_version", id, &named()));
+            Some([finding("os.windows", id, "")].into_iter().chain(version).collect())
         }
+        "linux" if listed || matrix::lists_linux(name) => None,
+        _ => Some(vec![finding("os.unsupported", id, &named())]),
     }
 }

@@ -1,25 +1,40 @@
 //! May we, and how far: facts in, findings out. No call, no clock, no environment.
 //!
 //! The caller describes one instance with its chosen disks as plain [`Facts`]; every condition that is not
-//! met comes back as a finding with its cure. What is supported stands in the tables of `matrix`.
+//! met comes back as a finding with its cure. The conditions stand in the tables of [`rules`], what is supported in
+//! those of `matrix`, and what the operator knows better in [`Support`].
 
 mod agent;
 mod disk;
 mod facts;
 mod instance;
 mod matrix;
+pub mod rules;
 mod selection;
+mod support;
 
-pub use facts::{AgentFacts, DiskFacts, Facts, InstanceFacts};
+pub use facts::{AgentFacts, DiskFacts, Facts, InstanceFacts, Snapshots};
+pub use rules::{Rule, refused, rule};
 pub use selection::{DiskKind, DiskSelection, pick_disks, unknown_disks};
+pub use support::{GroupLimit, Support};
 
-use crate::report::{Finding, Severity};
+use crate::report::{Finding, Level, Severity};
 
-/// Everything that stands against a snapshot of these disks, or is worth knowing; empty is best.
-pub fn findings(facts: &Facts) -> Vec<Finding> {
-    let mut found = instance::findings(&facts.instance);
-    found.extend(disk::findings(&facts.instance.instance_id, &facts.disks));
-    found.extend(agent::findings(&facts.instance.instance_id, &facts.agent));
+/// Everything that stands against a snapshot of these disks, or is worth knowing; empty is best. What keeps it from
+/// reaching `minimum` is a blocker.
+pub fn findings(facts: &Facts, support: &Support, minimum: Level) -> Vec<Finding> {
+    let instance = &facts.instance;
+    let mut found = instance::findings(instance, support);
+    found.extend(disk::findings(instance, &facts.disks, support));
+    if !instance.stopped() {
+        found.extend(agent::findings(&instance.instance_id, &facts.agent));
+    }
+    for finding in &mut found {
+        // From outside no condition is seen that would leave file systems consistent.
+        if finding.severity == Severity::Downgrade && minimum > Level::Crash {
+            finding.severity = Severity::Blocker;
+        }
+    }
     found
 }
 
@@ -28,41 +43,16 @@ pub fn blocked(findings: &[Finding]) -> bool {
     findings.iter().any(|finding| finding.severity == Severity::Blocker)
 }
 
-fn finding(
-    code: &str,
-    severity: Severity,
-    resource: &str,
-    message: impl Into<String>,
-    cure: impl Into<String>,
-) -> Finding {
-    Finding {
-        code: code.into(),
-        severity,
-        resource: resource.into(),
-        message: message.into(),
-        cure: cure.into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_good_world_has_no_findings() {
-        assert_eq!(findings(&Facts::good()), vec![]);
-    }
-
-    #[test]
-    fn every_rule_is_asked_and_every_finding_has_a_cure() {
-        let mut facts = Facts::good();
-        facts.instance.region_id = "cn-nowhere".into();
-        facts.disks[0].category = "cloud_ssd".into();
-        facts.agent.online = Some(false);
-        let found = findings(&facts);
-        let codes: Vec<_> = found.iter().map(|finding| finding.code.as_str()).collect();
-        assert_eq!(codes, ["region.unknown", "disk.category", "agent.offline"]);
-        assert!(found.iter().all(|finding| !finding.cure.is_empty() && !finding.message.is_empty()));
-        assert!(blocked(&found) && !blocked(&found[..1]));
+/// The finding of a rule's code about a resource; a code without a row would be a bug, and is told as it is.
+pub fn finding(code: &str, resource: &str, detail: &str) -> Finding {
+    match rule(code) {
+        Some(rule) => rule.finding(resource, detail),
+        None => Finding {
+            code: code.into(),
+            severity: Severity::Blocker,
+            resource: resource.into(),
+            message: detail.into(),
+            cure: "report this: the code has no rule".into(),
+        },
     }
 }

@@ -2,7 +2,7 @@
 
 use super::facts::DiskFacts;
 use super::finding;
-use crate::report::{Finding, Severity};
+use crate::report::Finding;
 
 /// Which kind of disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,9 +44,8 @@ impl DiskSelection {
 pub fn pick_disks(disks: &[DiskFacts], selection: &DiskSelection) -> (Vec<DiskFacts>, Vec<Finding>) {
     let (chosen, left): (Vec<_>, Vec<_>) = disks.iter().cloned().partition(|disk| selection.takes(disk));
     let note = |disk: &DiskFacts| {
-        let message = format!("this {} disk is attached and left out by the request", disk.disk_type);
-        let cure = "none needed if that is meant; else look at targets.disks, diskIds and excludeDiskIds";
-        finding("disk.left_out", Severity::Note, &disk.disk_id, message, cure)
+        let detail = format!("a {} disk, {}, {} GiB", disk.disk_type, disk.category, disk.size_gib);
+        finding("disk.left_out", &disk.disk_id, &detail)
     };
     let notes = left.iter().map(note).collect();
     (chosen, notes)
@@ -55,22 +54,19 @@ pub fn pick_disks(disks: &[DiskFacts], selection: &DiskSelection) -> (Vec<DiskFa
 /// Disks that the request names and that are attached to none of its instances; `disks` are those of all.
 /// A wanted one blocks, an excluded one is told.
 pub fn unknown_disks(disks: &[DiskFacts], selection: &DiskSelection) -> Vec<Finding> {
-    let missing = |severity, field: &'static str, ids: &[String]| -> Vec<Finding> {
+    let missing = |code, ids: &[String]| -> Vec<Finding> {
         let unknown = ids.iter().filter(|id| !disks.iter().any(|disk| disk.disk_id == **id));
-        let told = unknown.map(|id| {
-            let message = format!("{field} names a disk that is attached to none of the instances");
-            finding("disk.unknown", severity, id, message, format!("correct or remove it in {field}"))
-        });
-        told.collect()
+        unknown.map(|id| finding(code, id, "")).collect()
     };
-    let mut found = missing(Severity::Blocker, "targets.diskIds", &selection.disk_ids);
-    found.extend(missing(Severity::Note, "targets.excludeDiskIds", &selection.exclude_disk_ids));
+    let mut found = missing("disk.unknown", &selection.disk_ids);
+    found.extend(missing("disk.exclude_unknown", &selection.exclude_disk_ids));
     found
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Severity;
 
     fn disks() -> Vec<DiskFacts> {
         vec![

@@ -108,8 +108,9 @@ impl App {
             .and_then(account_of)
             .or_else(|| invocation.account_id.clone())
             .unwrap_or_default();
-        let found =
-            survey::survey(&client, &region_id, request).await.map_err(|error| ErrorReport::from(&error))?;
+        let found = survey::survey(&client, &region_id, request, &self.support)
+            .await
+            .map_err(|error| ErrorReport::from(&error))?;
         let run = ids::run_id(&request.policy, &origin.occurrence);
         let mut at_work = JoinSet::new();
         let mut started = std::collections::HashMap::new();
@@ -125,6 +126,7 @@ impl App {
                 instance_id: surveyed.instance_id.clone(),
                 // Of an instance that is not shown nothing is known; it is refused.
                 os_type: if surveyed.os_type.is_empty() { "linux".into() } else { surveyed.os_type.clone() },
+                at_rest: surveyed.at_rest(),
                 disks: surveyed.disks.clone(),
                 started: origin.started,
                 deadline: invocation.deadline - FAREWELL,
@@ -199,8 +201,8 @@ async fn one(task: Task, surveyed: survey::Surveyed) -> Outcome {
         }
         Next::Attempt(unit) => protect::protect(&task, unit).await,
     };
-    let own = std::mem::take(&mut outcome.unit.findings);
-    outcome.unit.findings = surveyed.findings.into_iter().chain(own).collect();
+    let own = std::mem::replace(&mut outcome.unit.findings, surveyed.findings);
+    own.into_iter().for_each(|finding| protect::add_finding(&mut outcome.unit.findings, finding));
     outcome.unit.timeline.sort_by_key(|step| (step.start_ms, step.end_ms));
     outcome
 }

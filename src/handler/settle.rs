@@ -90,6 +90,7 @@ impl App {
                 .unwrap_or_default(),
             instance_id: instance_id.into(),
             os_type: tag(&result, "appsnap:os").unwrap_or("linux").into(),
+            at_rest: false,
             disks: Vec::new(),
             started: origin.started,
             deadline: invocation.deadline - FAREWELL,

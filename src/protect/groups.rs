@@ -14,7 +14,7 @@ use crate::report::Level;
 
 /// How long a group is looked for that must be there, or may be. Shorter than what another delivery waits before it
 /// takes this function for dead.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(15);
+pub const PATIENCE: SignedDuration = SignedDuration::from_secs(15);
 /// How long after a create that the cloud refused for good.
 const SHORT: SignedDuration = SignedDuration::from_secs(3);
 const PACE: Pace = Pace { first: Duration::from_millis(200), factor: 1.5, longest: Duration::from_secs(2) };
@@ -26,7 +26,27 @@ pub async fn confirm(
     attempt: &str,
     told: Option<&Told>,
 ) -> Result<Option<SnapshotGroup>, Error> {
-    let id: Vec<String> = told.and_then(|told| told.group.clone()).into_iter().collect();
+    let id = told.and_then(|told| told.group.as_deref());
+    let patience = match told {
+        // A sequence that was killed could not tell any more what it had sent.
+        Some(told) if id.is_none() && told.phase != "lost" => match told.created {
+            None => SignedDuration::ZERO, // never asked for
+            Some(_) if attempts::in_doubt(told) => PATIENCE,
+            Some(_) => SHORT,
+        },
+        _ => PATIENCE,
+    };
+    look_for(task, attempt, id, patience).await
+}
+
+/// The group of an attempt by its id; where none is known, any group of this unit.
+pub async fn look_for(
+    task: &Task,
+    attempt: &str,
+    id: Option<&str>,
+    patience: SignedDuration,
+) -> Result<Option<SnapshotGroup>, Error> {
+    let id: Vec<String> = id.map(str::to_owned).into_iter().collect();
     // Always by a tag, which only a request signed for this run can have set: a guest may tell any id.
     let tags = match id.is_empty() {
         true => [("appsnap:run".to_string(), task.run.clone())],
@@ -34,15 +54,6 @@ pub async fn confirm(
     };
     let instance_id = id.is_empty().then_some(&*task.instance_id);
     let filter = GroupFilter { ids: &id, tags: &tags, instance_id, ..GroupFilter::default() };
-    let patience = match told {
-        // A sequence that was killed could not tell any more what it had sent.
-        Some(told) if id.is_empty() && told.phase != "lost" => match told.created {
-            None => SignedDuration::ZERO, // never asked for
-            Some(_) if attempts::in_doubt(told) => PATIENCE,
-            Some(_) => SHORT,
-        },
-        _ => PATIENCE,
-    };
     let until = (task.client.clock().now() + patience).min(task.deadline);
     let look = || async {
         let groups = ecs::describe_snapshot_groups(&task.client, &task.region_id, &filter).await?;

@@ -5,14 +5,17 @@
 //! that fetches the kept report and finishes what was left. An undo that fails is told as `stuck`. An attempt that came
 //! to no group by something that passes is followed by another: [`attempts`].
 //!
-//! With the vendor's plugin as engine the saga is [`plugin`]'s: one command, then confirm and label.
+//! With the vendor's plugin as engine the saga is [`plugin`]'s: one command, then confirm and label. A stopped instance has
+//! nothing to be quiesced: [`at_rest`].
 //!
 //! Everything comes at least once. The working state is in the cloud: the invocation of each attempt carries the ids of
 //! run, unit and attempt as tags, and `appsnap:outcome` once it is settled; [`repeat`] reads them.
 
+pub mod at_rest;
 pub mod attempts;
 mod command;
 pub mod evidence;
+pub mod facts;
 mod groups;
 pub mod label;
 mod nonces;
@@ -56,6 +59,8 @@ pub struct Task {
     pub instance_id: String,
     /// `linux` or `windows`.
     pub os_type: String,
+    /// It is stopped.
+    pub at_rest: bool,
     /// The chosen disks.
     pub disks: Vec<DiskFacts>,
     /// When the run started; the timeline counts from here.
@@ -110,15 +115,21 @@ pub struct Outcome {
 
 /// What an earlier delivery of the same event leaves to do, settled where its function died.
 pub async fn earlier(task: &Task) -> Next {
-    match task.engine() {
+    let next = match task.engine() {
         Engine::Sequence => saga::earlier(task).await,
         Engine::Plugin => plugin::earlier(task).await,
+    };
+    match next {
+        // The instance may have been stopped then.
+        Next::Attempt(unit) => at_rest::earlier(task, unit).await,
+        over => over,
     }
 }
 
 /// Protects a unit, from this attempt on.
 pub async fn protect(task: &Task, unit: Unit) -> Outcome {
     match task.engine() {
+        _ if task.at_rest => at_rest::protect(task, unit).await,
         Engine::Sequence => saga::protect(task, unit).await,
         Engine::Plugin => plugin::protect(task, unit).await,
     }
@@ -169,7 +180,7 @@ fn mark(task: &Task, unit: &mut Unit, step: &str, from: Timestamp, outcome: &str
 }
 
 /// Adds a finding once.
-fn add_finding(findings: &mut Vec<Finding>, finding: Finding) {
+pub fn add_finding(findings: &mut Vec<Finding>, finding: Finding) {
     if !findings.contains(&finding) {
         findings.push(finding);
     }

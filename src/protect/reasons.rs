@@ -1,5 +1,6 @@
 //! What each reason means and what to do about it: the table behind findings and docs/reasons.md.
 
+use crate::eligibility::rules::STOPPED;
 use crate::guest::plugin::EXITS;
 use crate::report::{Finding, Severity};
 
@@ -91,6 +92,8 @@ pub const TABLE: &[(&str, &str, &str)] = &[
         "somebody else may have fired a signed create before the guest did: nothing shows that nobody did",
         "see the detail; check who can read Cloud Assistant's commands; if the cloud no longer knows our own nonces, let guest and function use one endpoint (linux.endpoint, APPSNAP_NETWORK)",
     ),
+    // Its words are those of the rule: the survey has told it already.
+    (STOPPED.code, STOPPED.message, STOPPED.cure),
     (
         "report.lost",
         "the guest's report did not come, or the sequence did not reach its end",
@@ -211,6 +214,16 @@ pub const NOTES: &[(&str, &str, &str)] = &[
         "option.unused",
         "an option says nothing to this instance's system, and was not used",
         "leave it out, or name instances of the other system in a policy of their own",
+    ),
+    (
+        "role.none",
+        "without roleArn the guest's requests are signed by the function's own role, which cannot be narrowed",
+        "set roleArn, or APPSNAP_ROLE_ARN, to a role that the function may assume",
+    ),
+    (
+        "session.instance",
+        "the guest's session is narrowed to the instance: the disks do not fit a session policy",
+        "nothing to do; fewer disks in the group would narrow it further",
     ),
     (
         "window.accepted",

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::command::{DELIVERY, sequence_seconds};
 use super::nonces::Nonces;
-use super::{Stop, Task};
+use super::{Stop, Task, reasons};
 use crate::acs::{Call, Network, Role, presign};
 use crate::api::ecs::{
     CreateSnapshotGroup, GroupFilter, create_snapshot_group_call, describe_snapshot_groups_call,
@@ -22,6 +22,17 @@ const CREATES: usize = 3;
 const DESCRIBES: usize = 24;
 /// What STS takes as a session policy.
 const POLICY_LIMIT: usize = 2048;
+
+/// The group's name.
+pub fn group_name(task: &Task) -> String {
+    let own = || format!("appsnap-{}", task.request.policy);
+    task.request.snapshot.name.clone().unwrap_or_else(own)
+}
+
+/// The group's description.
+pub fn group_description(task: &Task) -> String {
+    task.request.snapshot.description.clone().unwrap_or_else(|| format!("appsnap run {}", task.run))
+}
 
 /// Tags that a group is created with; the level starts at `crash` and is raised last, on the member snapshots.
 pub fn group_tags(task: &Task, attempt: &str, mounts: &[(String, String)]) -> Vec<(String, String)> {
@@ -76,12 +87,7 @@ pub async fn sign(
             let (policy, coarse) =
                 session_policy(&task.region_id, &task.account_id, &task.instance_id, &disks);
             if coarse {
-                findings.push(note(
-                    "session.instance",
-                    &task.instance_id,
-                    "the guest's session is narrowed to the instance: the disks do not fit a session policy",
-                    "nothing to do; fewer disks in the group would narrow it further",
-                ));
+                findings.push(note("session.instance", &task.instance_id));
             }
             let role = Role::new(arn, "appsnap-guest")
                 .narrowed(&policy)
@@ -89,12 +95,7 @@ pub async fn sign(
             task.client.assuming(role)
         }
         None => {
-            findings.push(note(
-                "role.none",
-                &task.instance_id,
-                "without roleArn the guest's requests are signed by the function's own role, which cannot be narrowed",
-                "set roleArn, or APPSNAP_ROLE_ARN, to a role that the function may assume",
-            ));
+            findings.push(note("role.none", &task.instance_id));
             task.client.clone()
         }
     };
@@ -115,13 +116,8 @@ pub async fn sign(
         region_id: &task.region_id,
         instance_id: Some(&task.instance_id),
         disk_ids: &disks,
-        name: task.request.snapshot.name.as_deref().unwrap_or(&format!("appsnap-{}", task.request.policy)),
-        description: task
-            .request
-            .snapshot
-            .description
-            .as_deref()
-            .unwrap_or(&format!("appsnap run {}", task.run)),
+        name: &group_name(task),
+        description: &group_description(task),
         client_token: &ids::client_token(attempt),
         tags: &tags,
         resource_group_id: task.request.snapshot.resource_group_id.as_deref(),
@@ -163,9 +159,8 @@ fn seconds(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-fn note(code: &str, resource: &str, message: &str, cure: &str) -> Finding {
-    let (code, resource, message, cure) = (code.into(), resource.into(), message.into(), cure.into());
-    Finding { code, severity: Severity::Note, resource, message, cure }
+fn note(code: &str, resource: &str) -> Finding {
+    reasons::finding(code, "", resource, Severity::Note)
 }
 
 fn own(code: &str, message: String) -> Stop {

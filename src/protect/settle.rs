@@ -156,7 +156,12 @@ fn explain(task: &Task, unit: &mut Unit, unproven: Option<&String>) {
 }
 
 /// Writes the level; whether that was done.
-async fn labelled(task: &Task, unit: &mut Unit, group: &SnapshotGroup, told: Option<&Told>) -> bool {
+pub(super) async fn labelled(
+    task: &Task,
+    unit: &mut Unit,
+    group: &SnapshotGroup,
+    told: Option<&Told>,
+) -> bool {
     let from = task.client.clock().now();
     let Err(error) = write(task, group, unit, told).await else {
         mark(task, unit, "label", from, "ok", unit.level.as_str());
@@ -213,7 +218,7 @@ fn unseen_yet(task: &Task, unit: &mut Unit, why: &str) {
 }
 
 /// Looks for other groups of this unit; whether that was done and all of them are labelled.
-async fn others(task: &Task, unit: &mut Unit, own: &SnapshotGroup) -> bool {
+pub(super) async fn others(task: &Task, unit: &mut Unit, own: &SnapshotGroup) -> bool {
     match groups::of_unit(task).await {
         Ok(mut found) => {
             found.retain(|group| group.snapshot_group_id != own.snapshot_group_id);

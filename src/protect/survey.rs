@@ -1,9 +1,10 @@
 //! What is there: the cloud's view of instances, disks and agents, turned into facts, judged, and cut into units.
 
+use super::facts::{agent_facts, disk_facts, instance_facts};
 use super::reasons;
 use crate::acs::{Client, Error};
 use crate::api::{assistant, ecs};
-use crate::eligibility::{self, AgentFacts, DiskFacts, Facts, InstanceFacts};
+use crate::eligibility::{self, DiskFacts, Facts, Support};
 use crate::policy::Request;
 use crate::ram;
 use crate::report::{Finding, Severity};
@@ -21,8 +22,21 @@ pub struct Surveyed {
     pub findings: Vec<Finding>,
 }
 
-/// Looks at every instance of the request; one that the cloud does not show has a blocker.
-pub async fn survey(client: &Client, region_id: &str, request: &Request) -> Result<Vec<Surveyed>, Error> {
+impl Surveyed {
+    /// Whether it lies still: then nothing can be frozen, and nothing has to be.
+    pub fn at_rest(&self) -> bool {
+        self.findings.iter().any(|finding| finding.code == eligibility::rules::STOPPED.code)
+    }
+}
+
+/// Looks at every instance of the request; one that the cloud does not show has a blocker. How many snapshots a disk has
+/// is not asked for: see [`super::facts::count_snapshots`].
+pub async fn survey(
+    client: &Client,
+    region_id: &str,
+    request: &Request,
+    support: &Support,
+) -> Result<Vec<Surveyed>, Error> {
     let ids = &request.targets.instance_ids;
     let instances = ecs::describe_instances(client, region_id, ids, &[]).await?;
     // Only of those that are there: one unknown id fails the whole call.
@@ -42,7 +56,7 @@ pub async fn survey(client: &Client, region_id: &str, request: &Request) -> Resu
         all_disks.extend(disks);
         let agent = agents.iter().find(|agent| agent.instance_id == *id);
         let facts = Facts { instance: instance_facts(instance), disks: chosen, agent: agent_facts(agent) };
-        findings.extend(eligibility::findings(&facts));
+        findings.extend(eligibility::findings(&facts, support, request.minimum_level));
         if agent.is_none() {
             hint(&mut findings, "agent.unknown", "ecs:DescribeCloudAssistantStatus", region_id);
         }
@@ -79,53 +93,12 @@ fn hint(findings: &mut [Finding], code: &str, action: &str, region_id: &str) {
 
 /// A caller without permission gets an empty list, so this may also be a denial.
 fn missing(instance_id: &str, region_id: &str) -> Surveyed {
-    let addition = ram::addition("ecs:DescribeInstances", region_id, instance_id);
-    let finding = Finding {
-        code: "instance.unknown".into(),
-        severity: Severity::Blocker,
-        resource: instance_id.into(),
-        message: "the cloud does not show this instance".into(),
-        cure: format!(
-            "check id and regionId; without the right to ecs:DescribeInstances the list is empty: {addition}"
-        ),
-    };
+    let mut findings = vec![eligibility::finding("instance.unknown", instance_id, "")];
+    hint(&mut findings, "instance.unknown", "ecs:DescribeInstances", region_id);
     Surveyed {
         instance_id: instance_id.into(),
         os_type: String::new(),
         disks: Vec::new(),
-        findings: vec![finding],
-    }
-}
-
-fn instance_facts(instance: &ecs::Instance) -> InstanceFacts {
-    InstanceFacts {
-        instance_id: instance.instance_id.clone(),
-        region_id: instance.region_id.clone(),
-        status: instance.status.clone(),
-        os_type: instance.os_type.clone(),
-        os_name: if instance.os_name_en.is_empty() { &instance.os_name } else { &instance.os_name_en }
-            .clone(),
-        locks: instance.operation_locks.iter().map(|lock| lock.lock_reason.clone()).collect(),
-    }
-}
-
-fn disk_facts(disk: &ecs::Disk) -> DiskFacts {
-    DiskFacts {
-        disk_id: disk.disk_id.clone(),
-        disk_type: disk.disk_type.clone(),
-        category: disk.category.clone(),
-        status: disk.status.clone(),
-        multi_attach: matches!(disk.multi_attach.as_str(), "Enabled" | "LegacyShared"),
-        size_gib: disk.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
-        zone_id: disk.zone_id.clone(),
-    }
-}
-
-fn agent_facts(agent: Option<&assistant::AgentStatus>) -> AgentFacts {
-    let text = |value: &str| Some(value.to_string()).filter(|value| !value.is_empty());
-    AgentFacts {
-        online: agent.map(|agent| agent.alive),
-        version: agent.and_then(|agent| text(&agent.version)),
-        last_heartbeat: agent.and_then(|agent| text(&agent.last_heartbeat_time)),
+        findings,
     }
 }

@@ -4,6 +4,7 @@ use super::label::Missing;
 use super::{Task, add_finding, reasons};
 use crate::acs::is_denied;
 use crate::api::ecs::{self, SnapshotGroup};
+use crate::eligibility::refused;
 use crate::guest::told::{FileSystem, Told};
 use crate::ram;
 use crate::report::{Scripts, Severity, SnapshotReport, TimelineStep, Unit};
@@ -66,6 +67,12 @@ pub fn fill(task: &Task, unit: &mut Unit, told: &Told) {
             finding.cure = addition;
         }
         add_finding(&mut unit.findings, finding);
+    }
+    // Why the cloud refused it, with the cure of the rule that it names.
+    if told.group.is_none()
+        && let Some((code, rule)) = told.tries.iter().find_map(|one| Some((&one.code, refused(&one.code)?)))
+    {
+        add_finding(&mut unit.findings, rule.finding(&task.instance_id, code));
     }
     for (code, detail) in &told.notes {
         add_finding(&mut unit.findings, reasons::finding(code, detail, &task.instance_id, Severity::Note));

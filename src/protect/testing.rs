@@ -159,6 +159,7 @@ pub fn scripted_with(
         account_id: "1".into(),
         instance_id: "i-1".into(),
         os_type: "linux".into(),
+        at_rest: false,
         disks: vec![DiskFacts::named("d-1")],
         started: start,
         deadline: deadline - SignedDuration::from_secs(25),

@@ -362,14 +362,15 @@ fn faults(crime: Crime, dice: &mut Dice) -> Vec<Fault> {
         (Crime::Create, 5) => ("CreateSnapshotGroup", Some(1), Mishap::DoneBut(500, "InternalError".into())),
         (Crime::Create, 6) => ("CreateSnapshotGroup", Some(1), Mishap::Twice),
         (Crime::Create, _) => ("CreateSnapshotGroup", None, Mishap::DropReply),
-        // The first look proves the connection before the freeze; the others are inside the window.
-        (Crime::Look, 0) => ("DescribeSnapshotGroups", Some(1), code(400, "Throttling.User")),
-        (Crime::Look, 1) => ("DescribeSnapshotGroups", Some(1), Mishap::DropReply),
-        (Crime::Look, 2) => ("DescribeSnapshotGroups", Some(2), Mishap::DropReply),
-        (Crime::Look, 3) => ("DescribeSnapshotGroups", Some(3), code(503, "ServiceUnavailable")),
-        (Crime::Look, 4) => ("DescribeSnapshotGroups", Some(2), Mishap::Twice),
-        (Crime::Look, 5) => ("DescribeSnapshotGroups", Some(2), Mishap::Delay(Duration::from_secs(4))),
-        (Crime::Look, _) => ("DescribeSnapshotGroups", Some(2 + dice.below(4)), Mishap::Hang),
+        // The first look is the function's, the second proves the guest's connection before the freeze; the others are
+        // inside the window.
+        (Crime::Look, 0) => ("DescribeSnapshotGroups", Some(2), code(400, "Throttling.User")),
+        (Crime::Look, 1) => ("DescribeSnapshotGroups", Some(2), Mishap::DropReply),
+        (Crime::Look, 2) => ("DescribeSnapshotGroups", Some(3), Mishap::DropReply),
+        (Crime::Look, 3) => ("DescribeSnapshotGroups", Some(4), code(503, "ServiceUnavailable")),
+        (Crime::Look, 4) => ("DescribeSnapshotGroups", Some(3), Mishap::Twice),
+        (Crime::Look, 5) => ("DescribeSnapshotGroups", Some(3), Mishap::Delay(Duration::from_secs(4))),
+        (Crime::Look, _) => ("DescribeSnapshotGroups", Some(3 + dice.below(4)), Mishap::Hang),
         (Crime::FunctionApi, 0) => ("RunCommand", Some(1), Mishap::DropReply),
         (Crime::FunctionApi, 1) => ("RunCommand", Some(2), Mishap::DropReply),
         (Crime::FunctionApi, 2) => ("RunCommand", Some(2), Mishap::Twice),

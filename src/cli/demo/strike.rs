@@ -46,8 +46,8 @@ pub(super) fn settings(kind: Kind, seed: u64) -> Settings {
         ..settings.clone()
     };
     match kind {
-        // The guest's first look, just before the freeze.
-        Kind::FreezeTooSlow => fault("DescribeSnapshotGroups", Some(1), Mishap::Delay(LEAD)),
+        // The guest's first look, just before the freeze; the one before is the function's.
+        Kind::FreezeTooSlow => fault("DescribeSnapshotGroups", Some(2), Mishap::Delay(LEAD)),
         Kind::ApiSilent => fault(CREATE, None, Mishap::Hang),
         Kind::ApiThrottled => fault(CREATE, Some(1), Mishap::Code(400, "Throttling.User".into())),
         Kind::AgentKilled | Kind::SequenceKilled | Kind::LockLost | Kind::FunctionKilled => {
@@ -103,7 +103,7 @@ pub(super) async fn strike(
     let guest = &cloud.guest;
     let done = match kind {
         Kind::FreezeTooSlow => {
-            came(clock, cloud, "DescribeSnapshotGroups").await?;
+            came(clock, cloud, "DescribeSnapshotGroups", 2).await?;
             diary.note("the disks stall: nothing that is written to them arrives");
             let long = freeze_under_a_stall(clock, cloud).await?;
             let limit = SignedDuration::from_secs(window(kind) as i64);
@@ -148,7 +148,7 @@ pub(super) async fn strike(
         }
         Kind::FreezeForeign => format!("{THEIRS} is frozen by somebody else"),
         Kind::ApiSilent | Kind::ApiThrottled => {
-            came(clock, cloud, CREATE).await?;
+            came(clock, cloud, CREATE, 1).await?;
             match kind {
                 Kind::ApiSilent => "the request for the snapshot has come; it will never be answered",
                 _ => "the request for the snapshot has come; the answer is Throttling.User",
@@ -183,7 +183,7 @@ async fn freeze_under_a_stall(clock: &Clock, cloud: &LocalCloud) -> Result<Signe
 
 /// The request comes from inside the freeze: when it is there, everything is frozen. A writer has to feel it as well.
 async fn frozen(clock: &Clock, cloud: &LocalCloud, diary: &Diary) -> Result<(), Failure> {
-    came(clock, cloud, CREATE).await?;
+    came(clock, cloud, CREATE, 1).await?;
     let from = clock.now();
     while diary.waiting("/") < WORTH_TELLING {
         patient(clock, from, "no writer was seen to wait")?;
@@ -193,9 +193,9 @@ async fn frozen(clock: &Clock, cloud: &LocalCloud, diary: &Diary) -> Result<(), 
     Ok(())
 }
 
-async fn came(clock: &Clock, cloud: &LocalCloud, action: &str) -> Result<(), Failure> {
+async fn came(clock: &Clock, cloud: &LocalCloud, action: &str, calls: u64) -> Result<(), Failure> {
     let from = clock.now();
-    while cloud.server.cloud.look(|world, _| world.calls(action)) == 0 {
+    while cloud.server.cloud.look(|world, _| world.calls(action)) < calls {
         patient(clock, from, &format!("no {action} came"))?;
         clock.sleep(Duration::from_millis(10)).await;
     }

@@ -110,6 +110,7 @@ async fn play(script: Script) -> (Outcome, Asked) {
         account_id: "1".into(),
         instance_id: "i-1".into(),
         os_type: "linux".into(),
+        at_rest: false,
         disks: vec![DiskFacts::named("d-1")],
         started: start,
         deadline: deadline - jiff::SignedDuration::from_secs(25),
