@@ -172,6 +172,8 @@ async fn a_refused_create_fails_the_run_and_leaves_the_guest_as_it_was() {
     assert_eq!(answer.outcome.error_type, Some("HandledInvocationError"));
     let finding = answer.report.units[0].findings.iter().find(|finding| finding.code == "create.failed");
     assert!(finding.unwrap().message.contains("QuotaExceed.Snapshot"), "{finding:?}");
+    let rule = answer.report.units[0].findings.iter().find(|finding| finding.code == "disk.quota");
+    assert!(rule.unwrap().cure.contains("delete old groups"), "{rule:?}");
     let body: Value = serde_json::from_slice(&answer.outcome.body).unwrap();
     assert!(body["errorMessage"].as_str().unwrap().contains("create.failed"), "{body}");
     assert_eq!(bench.groups().await, []);

@@ -179,6 +179,15 @@ async fn every_trouble_is_told_and_none_is_hidden() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stopped_windows_needs_no_plugin() {
+    let change = |task: &mut Task| task.os_type = "windows".into();
+    let (outcome, asked) = deliver(&Cloud::default(), Trouble::None, true, change).await;
+    assert_eq!((outcome.status, &*outcome.unit.engine), (Status::Succeeded, "none"));
+    let asked = asked.lock().unwrap();
+    assert!(!asked.iter().any(|(call, _)| call.starts_with("RunCommand") || call.contains("RamRole")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_no_more_is_wanted_nothing_is_missing() {
     let wanted = json!({ "policy": "p", "targets": { "instanceIds": ["i-1"] }, "consistency": "crash" });
     let change = |task: &mut Task| {
