@@ -59,6 +59,25 @@ async fn a_stopped_instance_gets_its_copy_and_nobody_is_alarmed() {
 }
 
 #[tokio::test]
+async fn two_equal_events_at_the_same_moment_give_one_group_of_a_stopped_instance() {
+    if !need(&NEEDS) {
+        return;
+    }
+    let bench = Bench::start(Settings::default(), "true").await;
+    turn(&bench, "Stopped");
+    let (one, two) = tokio::join!(bench.send(tick(AT, json!({}))), bench.send(tick(AT, json!({}))));
+    for report in [&one.report, &two.report] {
+        assert_eq!(report.outcome.unwrap_or(report.status), Status::Succeeded, "{report:?}");
+    }
+    let groups = bench.groups().await;
+    assert_eq!(groups.len(), 1, "{groups:?}");
+    for report in [&one.report, &two.report] {
+        assert_eq!(report.units[0].snapshot_group_id.as_ref(), Some(&groups[0].snapshot_group_id));
+    }
+    bench.close().await;
+}
+
+#[tokio::test]
 async fn what_a_stopped_instance_cannot_give_is_refused_untouched() {
     if !need(&NEEDS) {
         return;
