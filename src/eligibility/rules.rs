@@ -71,7 +71,7 @@ pub const RULES: &[Rule] = &[
         code: "instance.unknown",
         severity: Severity::Blocker,
         message: "the cloud does not show this instance",
-        cure: "check id and regionId, and that the role may call ecs:DescribeInstances (a denial is an empty list)",
+        cure: "check id and regionId, and what the role may see (a denial is an empty list)",
         source: "API reference, DescribeInstances",
     },
     Rule {
@@ -132,7 +132,7 @@ pub const RULES: &[Rule] = &[
         code: "agent.unknown",
         severity: Severity::Note,
         message: "Cloud Assistant's state is not known: the instance is missing in the answer",
-        cure: "grant ecs:DescribeCloudAssistantStatus to the role (without the right the answer is an empty list)",
+        cure: "check that the instance is in this region, and what the role may see (a denial is an empty list)",
         source: "API reference, DescribeCloudAssistantStatus",
     },
     Rule {
