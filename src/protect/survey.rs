@@ -95,10 +95,5 @@ fn hint(findings: &mut [Finding], code: &str, action: &str, region_id: &str) {
 fn missing(instance_id: &str, region_id: &str) -> Surveyed {
     let mut findings = vec![eligibility::finding("instance.unknown", instance_id, "")];
     hint(&mut findings, "instance.unknown", "ecs:DescribeInstances", region_id);
-    Surveyed {
-        instance_id: instance_id.into(),
-        os_type: String::new(),
-        disks: Vec::new(),
-        findings,
-    }
+    Surveyed { instance_id: instance_id.into(), os_type: String::new(), disks: Vec::new(), findings }
 }
