@@ -20,6 +20,7 @@ fn world() -> World {
         account_id: "1".into(),
         name: "appsnap".into(),
         trust: Trust::open(),
+        external_id: None,
         policy: Policy::full(),
     });
     world.add_instance(Instance {

@@ -185,6 +185,7 @@ pub fn role(name: &str, trust: &str, policies: &[&str]) -> world::Role {
         account_id: ACCOUNT.into(),
         name: name.into(),
         trust: Trust::parse(&text(trust)).unwrap_or_default(),
+        external_id: None,
         policy: Policy::all(&policies).unwrap_or_default(),
     }
 }
@@ -210,7 +211,7 @@ fn populated(settings: Settings) -> World {
         agent_alive: true,
         agent_version: "2.2.4.900".into(),
         ram_role: Some(ROLE.into()),
-        tags: allowed(),
+        tags: tagged(),
         ..world::Instance::default()
     });
     for (index, (id, _, _, size)) in DISKS.iter().enumerate() {
@@ -236,6 +237,13 @@ fn populated(settings: Settings) -> World {
 /// The tag of instances on which commands may be run.
 pub(super) fn allowed() -> Tags {
     Tags([names().tag].into())
+}
+
+/// With those by which `events/by-tags.json` finds the guest.
+fn tagged() -> Tags {
+    let mut tags = allowed();
+    tags.0.extend([("backup", "nightly"), ("env", "prod")].map(|(key, value)| (key.into(), value.into())));
+    tags
 }
 
 fn deployed(server: &Server, sink: &Sink, ca_file: &Path, bootstrap: &Path) -> Function {

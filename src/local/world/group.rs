@@ -259,7 +259,7 @@ impl World {
         };
         let mut found: Vec<(&String, &Group)> = self.groups.iter().filter(wanted).collect();
         found.sort_by_key(|(_, group)| std::cmp::Reverse(group.created));
-        let (found, next) = page(found, size, token.as_deref())?;
+        let (found, next) = page(found, size.min(self.settings.page_limit), token.as_deref())?;
         let show = |(id, g): (&String, &Group)| {
             let members = g.members.iter().filter_map(|id| Some((id, self.snapshots.get(id)?)));
             let members: Vec<Value> = members.map(|(id, s)| json!({

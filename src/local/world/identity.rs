@@ -52,6 +52,8 @@ pub struct Role {
     pub name: String,
     /// Who may assume it.
     pub trust: Trust,
+    /// What its trust policy asks callers to send as ExternalId.
+    pub external_id: Option<String>,
     /// What it may do; a change takes hold of its sessions at once.
     pub policy: Policy,
 }
@@ -244,7 +246,7 @@ impl World {
         let name = params.required("RoleSessionName")?;
         let seconds = params.number("DurationSeconds")?.unwrap_or(3600);
         let policy = params.text("Policy", 1..=2048)?;
-        params.text("ExternalId", 2..=1224)?;
+        let external_id = params.text("ExternalId", 2..=1224)?;
         params.finish()?;
         if !(2..=64).contains(&name.len())
             || !name.chars().all(|c| c.is_ascii_alphanumeric() || ".@-_".contains(c))
@@ -273,6 +275,9 @@ impl World {
             }
             Some(role) if !role.trust.admits(&context.caller.arn) => {
                 return Err(denied("The role's trust policy does not name the caller."));
+            }
+            Some(role) if role.external_id.is_some() && role.external_id != external_id => {
+                return Err(denied("The ExternalId is not the one that the role's trust policy asks for."));
             }
             Some(_) => {}
         }

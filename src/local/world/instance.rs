@@ -8,6 +8,9 @@ use super::reply::{ApiError, page};
 use super::tag::Tags;
 use super::{Asked, Context, Effect, World, seconds};
 
+/// A tag filter shows so many instances at most.
+const SHOWN_BY_TAG: usize = 1000;
+
 /// An ECS instance.
 #[derive(Debug, Clone, Default)]
 pub struct Instance {
@@ -163,9 +166,12 @@ impl World {
                 && i.tags.match_filter(&tags)
                 && context.may("ecs:DescribeInstances", &context.arn(&region, "instance", &i.id), &i.tags)
         };
-        let found: Vec<Value> = self.instances.values().filter(wanted).map(show_instance).collect();
+        let mut found: Vec<Value> = self.instances.values().filter(wanted).map(show_instance).collect();
+        if !tags.0.is_empty() {
+            found.truncate(SHOWN_BY_TAG);
+        }
         let total = found.len();
-        let (found, next) = page(found, size, token.as_deref())?;
+        let (found, next) = page(found, size.min(self.settings.page_limit), token.as_deref())?;
         Ok(
             json!({ "Instances": { "Instance": found }, "NextToken": next, "TotalCount": total, "PageNumber": 1, "PageSize": size }),
         )
@@ -230,7 +236,7 @@ impl World {
         };
         let found: Vec<Value> = self.disks.values().filter(wanted).map(show_disk).collect();
         let total = found.len();
-        let (found, next) = page(found, size, token.as_deref())?;
+        let (found, next) = page(found, size.min(self.settings.page_limit), token.as_deref())?;
         Ok(
             json!({ "Disks": { "Disk": found }, "NextToken": next, "TotalCount": total, "PageNumber": 1, "PageSize": size }),
         )
@@ -271,7 +277,7 @@ impl World {
         let found: Vec<Value> = self.instances.values().filter(wanted).map(show).collect();
         let total = found.len();
         let size = if ids.is_empty() { size } else { 100 };
-        let (found, next) = page(found, size, token.as_deref())?;
+        let (found, next) = page(found, size.min(self.settings.page_limit), token.as_deref())?;
         Ok(json!({
             "InstanceCloudAssistantStatusSet": { "InstanceCloudAssistantStatus": found },
             "NextToken": next, "TotalCount": total, "PageNumber": 1, "PageSize": size,

@@ -111,7 +111,7 @@ impl World {
             |found: &&Found| name.as_ref().is_none_or(|name| found.1.task.name.as_ref() == Some(name));
         let all: Vec<Value> = found.iter().filter(named).map(show).collect();
         let total = all.len();
-        let (all, next) = page(all, size, token.as_deref())?;
+        let (all, next) = page(all, size.min(self.settings.page_limit), token.as_deref())?;
         Ok(
             json!({ "Invocations": { "Invocation": all }, "NextToken": next, "TotalCount": total, "PageNumber": 1, "PageSize": size }),
         )
@@ -141,7 +141,7 @@ impl World {
             }
         }
         let total = all.len();
-        let (all, next) = page(all, size, token.as_deref())?;
+        let (all, next) = page(all, size.min(self.settings.page_limit), token.as_deref())?;
         Ok(json!({ "Invocation": {
             "InvocationResults": { "InvocationResult": all }, "NextToken": next, "TotalCount": total, "PageNumber": 1, "PageSize": size,
         } }))

@@ -29,6 +29,8 @@ pub struct Settings {
     pub account_status: Option<String>,
     /// Calls per minute, account and region by action; the next is `Throttling.User` until the minute is over.
     pub limits: BTreeMap<String, u32>,
+    /// No page of an answer is longer, whatever was asked for.
+    pub page_limit: usize,
     /// What goes wrong.
     pub faults: Vec<Fault>,
     /// What goes wrong with the vendor's plugin in the guests.
@@ -49,6 +51,7 @@ impl Default for Settings {
             group_limit: (16, 32 * 1024),
             account_status: None,
             limits: BTreeMap::new(),
+            page_limit: usize::MAX,
             faults: Vec::new(),
             plugin_faults: Vec::new(),
         }

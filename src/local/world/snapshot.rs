@@ -183,7 +183,7 @@ impl World {
         let mut found: Vec<(&String, &Snapshot)> = self.snapshots.iter().filter(wanted).collect();
         found.sort_by_key(|(_, snapshot)| std::cmp::Reverse(snapshot.created));
         let total = found.len();
-        let (found, next) = page(found, size, token.as_deref())?;
+        let (found, next) = page(found, size.min(self.settings.page_limit), token.as_deref())?;
         let show = |(id, s): (&String, &Snapshot)| {
             json!({
                 "SnapshotId": id, "SnapshotName": s.name, "Description": "", "Status": s.status, "Progress": self.progress(context.now, s),

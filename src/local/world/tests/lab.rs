@@ -15,7 +15,13 @@ pub(crate) fn small(settings: Settings) -> World {
     world.add_region("cn-hangzhou");
     world.add_user("1", "tester", KEY, Policy::full());
     let policy = Policy::full();
-    world.add_role(Role { account_id: "1".into(), name: "appsnap".into(), trust: Trust::open(), policy });
+    world.add_role(Role {
+        account_id: "1".into(),
+        name: "appsnap".into(),
+        trust: Trust::open(),
+        external_id: None,
+        policy,
+    });
     world.add_instance(Instance {
         id: "i-1".into(),
         account_id: "1".into(),

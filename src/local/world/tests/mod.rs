@@ -2,6 +2,7 @@
 
 pub(crate) mod lab;
 mod rights;
+mod scope;
 
 use jiff::SignedDuration;
 use serde_json::json;
@@ -155,6 +156,7 @@ fn roles_are_assumed_only_where_trust_allows() {
         account_id: "1".into(),
         name: "closed".into(),
         trust: Trust::default(),
+        external_id: None,
         policy,
     });
     let arn = |arn| [("RoleArn", arn), ("RoleSessionName", "s1")];
@@ -345,7 +347,13 @@ fn a_guest_acts_with_the_rights_of_its_instances_role() {
     let text =
         r#"{"Version":"1","Statement":[{"Effect":"Allow","Action":"ecs:CreateSnapshot*","Resource":"*"}]}"#;
     let policy = Policy::parse(text).unwrap();
-    lab.world.add_role(Role { account_id: "1".into(), name: "guest".into(), trust: Trust::open(), policy });
+    lab.world.add_role(Role {
+        account_id: "1".into(),
+        name: "guest".into(),
+        trust: Trust::open(),
+        external_id: None,
+        policy,
+    });
     let mut act = |role: &str, action: &str, pair: (&str, &str)| {
         let pairs = [("RegionId", "cn-hangzhou"), pair].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
         lab.world.act(lab.now, role, action, pairs).0.map_err(|error| format!("{error:?}"))
