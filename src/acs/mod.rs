@@ -29,4 +29,4 @@ pub use identity::{Identities, PolicyTooLong, Role, STS};
 pub use presign::{Presigned, presign};
 pub use retry::is_passing;
 pub use transport::{BadBundle, Failure, Reply, Stage, Transport, Wire, https_client};
-pub use wait::{Pace, wait_until};
+pub use wait::{Pace, past_limits, wait_until};

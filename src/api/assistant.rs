@@ -244,6 +244,17 @@ pub struct Invocation {
     /// Those of RunCommand.
     #[serde(deserialize_with = "listed")]
     pub tags: Vec<Tag>,
+    /// Where it runs, or ran.
+    #[serde(rename = "InvokeInstances", deserialize_with = "listed")]
+    pub instances: Vec<InvokedOn>,
+}
+
+/// An instance of an invocation.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct InvokedOn {
+    /// `i-…`
+    pub instance_id: String,
 }
 
 /// The invocations that have all of `tags`; without tags none, and nothing is asked. The cloud forgets them after

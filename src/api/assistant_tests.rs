@@ -106,11 +106,13 @@ fn states_end_or_stay_open() {
 #[tokio::test]
 async fn invocations_are_found_by_tag_only() {
     let (client, seen) = answering(json!({"Invocations": {"Invocation": [
-        {"InvokeId": "t-9", "InvocationStatus": "Running", "CreationTime": "2026-11-22T03:00:00Z"},
+        {"InvokeId": "t-9", "InvocationStatus": "Running", "CreationTime": "2026-11-22T03:00:00Z",
+         "InvokeInstances": {"InvokeInstance": [{"InstanceId": "i-1", "ExitCode": 0}]}},
     ]}}));
     let found =
         invocations_by_tag(&client, "cn-hangzhou", &[("appsnap:run".into(), "r".into())]).await.unwrap();
     assert_eq!(found[0].invocation_status, InvocationStatus::Running);
+    assert_eq!(found[0].instances[0].instance_id, "i-1");
     assert!(invocations_by_tag(&client, "cn-hangzhou", &[]).await.unwrap().is_empty());
     assert_eq!(seen.lock().unwrap().len(), 1);
 }

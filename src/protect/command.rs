@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Stop, Task, mark};
-use crate::acs::{Error, Pace, wait_until};
+use crate::acs::{Error, Pace, past_limits, wait_until};
 use crate::api::assistant::{self, InvocationResult, InvocationStatus, RunCommand};
 use crate::guest::render;
 use crate::guest::told::Told;
@@ -150,21 +150,20 @@ pub async fn run(
     tags: &[(String, String)],
 ) -> Result<String, Error> {
     let token = ids::client_token(&format!("{kind}-{attempt}"));
-    let started = assistant::run_command(
-        &task.client,
-        &RunCommand {
-            region_id: &task.region_id,
-            instance_id: &task.instance_id,
-            name: &format!("appsnap-{}-{}", kind.split('-').next().unwrap_or(kind), task.request.policy),
-            kind: "RunShellScript",
-            content,
-            timeout: Duration::from_secs(seconds),
-            client_token: &token,
-            tags,
-        },
-    )
-    .await?;
-    Ok(started.invoke_id)
+    let command = RunCommand {
+        region_id: &task.region_id,
+        instance_id: &task.instance_id,
+        name: &format!("appsnap-{}-{}", kind.split('-').next().unwrap_or(kind), task.request.policy),
+        kind: "RunShellScript",
+        content,
+        timeout: Duration::from_secs(seconds),
+        client_token: &token,
+        tags,
+    };
+    // Nothing is frozen yet, or it thaws by itself: a fleet's rate limit is waited for.
+    let limit = task.deadline - SignedDuration::from_secs(RESERVE + seconds as i64);
+    let start = || assistant::run_command(&task.client, &command);
+    Ok(past_limits(task.client.clock(), limit, start).await?.invoke_id)
 }
 
 /// Waits for the end of an invocation.

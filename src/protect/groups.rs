@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use super::label::VENDOR_KEYS;
 use super::repeat::level_of;
 use super::{Task, attempts};
-use crate::acs::{Error, Pace, wait_until};
+use crate::acs::{Error, Pace, past_limits, wait_until};
 use crate::api::ecs::{self, GroupFilter, SnapshotGroup};
 use crate::guest::told::Told;
 use crate::report::Level;
@@ -56,7 +56,7 @@ pub async fn look_for(
     let filter = GroupFilter { ids: &id, tags: &tags, instance_id, ..GroupFilter::default() };
     let until = (task.client.clock().now() + patience).min(task.deadline);
     let look = || async {
-        let groups = ecs::describe_snapshot_groups(&task.client, &task.region_id, &filter).await?;
+        let groups = shown(task, &filter).await?;
         let group = chosen(groups, attempt);
         let shows = |group: &SnapshotGroup, id: &str| group.snapshots.iter().any(|s| s.source_disk_id == id);
         let whole = group.as_ref().is_some_and(|g| task.disks.iter().all(|disk| shows(g, &disk.disk_id)));
@@ -87,7 +87,12 @@ pub fn labelled(group: &SnapshotGroup) -> Option<Level> {
 pub async fn of_unit(task: &Task) -> Result<Vec<SnapshotGroup>, Error> {
     let tags = [("appsnap:run".to_string(), task.run.clone())];
     let filter = GroupFilter { instance_id: Some(&task.instance_id), tags: &tags, ..GroupFilter::default() };
-    ecs::describe_snapshot_groups(&task.client, &task.region_id, &filter).await
+    shown(task, &filter).await
+}
+
+async fn shown(task: &Task, filter: &GroupFilter<'_>) -> Result<Vec<SnapshotGroup>, Error> {
+    let look = || ecs::describe_snapshot_groups(&task.client, &task.region_id, filter);
+    past_limits(task.client.clock(), task.deadline, look).await
 }
 
 /// Writes tags on all members; a vendor's tag of another level than this one's is removed before.
@@ -105,6 +110,7 @@ pub async fn tag(
     let (client, region_id) = (&task.client, &task.region_id);
     let removed = ecs::untag_resources(client, region_id, "snapshot", &ids, &wrong).await;
     // The true level is written all the same: a reader then sees that the two do not agree.
-    ecs::tag_resources(client, region_id, "snapshot", &ids, tags).await?;
+    let write = || ecs::tag_resources(client, region_id, "snapshot", &ids, tags);
+    past_limits(client.clock(), task.deadline, write).await?;
     removed
 }

@@ -10,6 +10,8 @@ pub mod label;
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 use self::evidence::{End, Seen, look, named};
 use self::label::Shown;
 use super::command::{DELIVERY, sequence_seconds, watched};
@@ -18,7 +20,7 @@ use super::saga::Next;
 use super::settle::{extra, note, write};
 use super::tell::members;
 use super::{Outcome, Stop, Task, add_finding, attempts, blank, mark, reasons, status_of};
-use crate::acs::Error;
+use crate::acs::{Error, past_limits};
 use crate::api::assistant::{self, RunCommand};
 use crate::api::ecs::{self, SnapshotGroup};
 use crate::guest::plugin::{Order, Os, PluginTold, render};
@@ -86,8 +88,12 @@ fn group_name(task: &Task, attempt: &str) -> String {
 
 /// Sends the command; what forbids it is told in `unit` as findings.
 async fn start(task: &Task, unit: &mut Unit, attempt: &str) -> Result<String, Stop> {
-    let attached = ecs::describe_disks_of(&task.client, &task.region_id, &task.instance_id).await?;
-    let role = ecs::instance_ram_role(&task.client, &task.region_id, &task.instance_id).await?;
+    let limit = task.deadline - SignedDuration::from_secs((sequence_seconds(task) + DELIVERY) as i64);
+    let (client, region_id, instance_id) = (&task.client, &*task.region_id, &*task.instance_id);
+    let disks = || ecs::describe_disks_of(client, region_id, instance_id);
+    let attached = past_limits(client.clock(), limit, disks).await?;
+    let role = || ecs::instance_ram_role(client, region_id, instance_id);
+    let role = past_limits(client.clock(), limit, role).await?;
     let chosen = task.disk_ids();
     let excluded: Vec<String> =
         attached.into_iter().map(|disk| disk.disk_id).filter(|id| !chosen.contains(id)).collect();
@@ -149,7 +155,8 @@ async fn start(task: &Task, unit: &mut Unit, attempt: &str) -> Result<String, St
         client_token: &ids::client_token(&format!("plugin-{attempt}")),
         tags: &tags,
     };
-    match assistant::run_command(&task.client, &command).await {
+    let run = || assistant::run_command(&task.client, &command);
+    match past_limits(client.clock(), limit, run).await {
         Ok(started) => Ok(started.invoke_id),
         // Another delivery started it, when other disks were attached.
         Err(error) if error.code == "IdempotentParameterMismatch" => Err(Stop::Pending),
@@ -308,7 +315,8 @@ async fn tag(task: &Task, attempt: &str, group: &SnapshotGroup, unit: &Unit) -> 
     let ids: Vec<String> = group.snapshots.iter().map(|one| one.snapshot_id.clone()).collect();
     let mut tags: Vec<(String, String)> = task.request.snapshot.tags.clone().into_iter().collect();
     tags.push(("appsnap:attempt".into(), attempt.into()));
-    ecs::tag_resources(&task.client, &task.region_id, "snapshot", &ids, &tags).await?;
+    let own = || ecs::tag_resources(&task.client, &task.region_id, "snapshot", &ids, &tags);
+    past_limits(task.client.clock(), task.deadline, own).await?;
     write(task, group, unit, None).await
 }
 

@@ -3,6 +3,7 @@
 //! and if it ended without one, its function died in between.
 
 use super::{Stop, Task, attempts};
+use crate::acs::past_limits;
 use crate::api::assistant::{self, Invocation};
 use crate::policy::ThawOn;
 use crate::report::{Level, Status};
@@ -72,7 +73,8 @@ pub fn tags(task: &Task, attempt: &str) -> Vec<(String, String)> {
 /// Looks the unit up; `None`: no attempt was ever started.
 pub async fn find(task: &Task) -> Result<Option<Latest>, Stop> {
     let tags = [("appsnap:unit".to_string(), task.unit.clone())];
-    let found = assistant::invocations_by_tag(&task.client, &task.region_id, &tags).await?;
+    let look = || assistant::invocations_by_tag(&task.client, &task.region_id, &tags);
+    let found = past_limits(task.client.clock(), task.deadline, look).await?;
     Ok(found.iter().map(|invocation| judge(task, invocation)).max_by_key(|latest| latest.number))
 }
 

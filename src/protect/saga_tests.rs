@@ -239,3 +239,22 @@ async fn a_command_that_may_begin_yet_is_left_for_a_repeat() {
     assert_eq!((outcome.status, code(&outcome.unit)), (Status::Failed, Some("guest.lost")));
     assert_eq!(closed(&asked).as_deref(), Some("failed"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_meets_a_rate_limit_waits_for_the_next_minute() {
+    for command in ["RunCommand find", "RunCommand go"] {
+        let asked = std::sync::atomic::AtomicU32::new(0);
+        let (outcome, _, task) = play(move |call| {
+            let limited = call == command && asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 4;
+            limited.then(|| refuse("Throttling.User"))
+        })
+        .await;
+        assert_eq!(
+            (outcome.status, outcome.unit.level),
+            (Status::Succeeded, Level::Application),
+            "{command}"
+        );
+        let taken = task.client.clock().now().duration_since(task.started).as_secs();
+        assert!((60..80).contains(&taken), "{command}: {taken} s");
+    }
+}

@@ -6,7 +6,7 @@ use super::label::{self, decide, vendor_tag};
 use super::nonces::Witness;
 use super::tell::{fill, mark_tags, members, place, why};
 use super::{Outcome, Task, add_finding, attempts, evidence, groups, mark, reasons, repeat, status_of};
-use crate::acs::Error;
+use crate::acs::{Error, past_limits};
 use crate::api::ecs::{self, SnapshotGroup};
 use crate::guest::told::Told;
 use crate::policy::ThawOn;
@@ -189,7 +189,8 @@ pub(super) async fn write(
         if let Some(place) = place {
             let id = std::slice::from_ref(&member.snapshot_id);
             let tags = [("appsnap:mount".to_string(), place)];
-            ecs::tag_resources(&task.client, &task.region_id, "snapshot", id, &tags).await?;
+            let place = || ecs::tag_resources(&task.client, &task.region_id, "snapshot", id, &tags);
+            past_limits(task.client.clock(), task.deadline, place).await?;
         }
     }
     let mut tags = level_tags(task, unit.level, &unit.reasons.join(" "));
@@ -293,5 +294,7 @@ pub async fn repeated(
 
 /// Writes on the invocation how it stands: that is what a repeat reads.
 pub(super) async fn note(task: &Task, invoke_id: &str, tags: &[(String, String)]) -> Result<(), Error> {
-    ecs::tag_resources(&task.client, &task.region_id, "invocation", &[invoke_id.to_string()], tags).await
+    let ids = [invoke_id.to_string()];
+    let write = || ecs::tag_resources(&task.client, &task.region_id, "invocation", &ids, tags);
+    past_limits(task.client.clock(), task.deadline, write).await
 }

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::super::Task;
 use super::super::command::undelivered;
 use super::label::{self, Shown};
-use crate::acs::{Error, Pace, wait_until};
+use crate::acs::{Error, Pace, past_limits, wait_until};
 use crate::api::assistant::{self, InvocationResult, InvocationStatus};
 use crate::api::ecs::{self, GroupFilter, SnapshotGroup};
 use crate::eligibility::DiskFacts;
@@ -87,7 +87,8 @@ pub async fn look(
     }
     let task = &*task;
     let born = [("appsnap:attempt".to_string(), attempt.to_string())];
-    let invocations = assistant::invocations_by_tag(&task.client, &task.region_id, &born).await?;
+    let invocations = || assistant::invocations_by_tag(&task.client, &task.region_id, &born);
+    let invocations = past_limits(task.client.clock(), task.deadline, invocations).await?;
     let sent: Option<Timestamp> = invocations.iter().filter_map(|one| one.creation_time.parse().ok()).min();
     let pace = Pace { first: Duration::from_millis(200), factor: 1.5, longest: Duration::from_secs(2) };
     let patience = if well { PATIENCE } else { SignedDuration::from_secs(5) };
@@ -139,5 +140,6 @@ pub async fn look(
 pub async fn named(task: &Task, name: &str) -> Result<Vec<SnapshotGroup>, Error> {
     let filter =
         GroupFilter { instance_id: Some(&task.instance_id), name: Some(name), ..GroupFilter::default() };
-    ecs::describe_snapshot_groups(&task.client, &task.region_id, &filter).await
+    let look = || ecs::describe_snapshot_groups(&task.client, &task.region_id, &filter);
+    past_limits(task.client.clock(), task.deadline, look).await
 }
