@@ -1,5 +1,6 @@
 //! One event in, one report out: the way of an event through the house, top to bottom.
 
+mod places;
 mod run;
 mod settle;
 
@@ -56,6 +57,8 @@ pub struct Invocation {
 struct Origin {
     kind: Kind,
     occurrence: String,
+    /// When it was due; see [`Trigger`].
+    due: Option<Timestamp>,
     started: Timestamp,
     /// Nothing else came with it.
     alone: bool,
@@ -97,7 +100,7 @@ impl App {
             Ok(triggers) => triggers,
             Err(error) => {
                 let occurrence = invocation.request_id.clone();
-                let origin = Origin { kind: Kind::Manual, occurrence, started, alone: true };
+                let origin = Origin { kind: Kind::Manual, occurrence, due: None, started, alone: true };
                 let report =
                     self.report(&origin, "", Status::Failed, Vec::new(), Some(ErrorReport::from(&error)), 0);
                 return vec![self.notified(report, None, &origin, invocation).await];
@@ -105,8 +108,8 @@ impl App {
         };
         let mut reports = Vec::new();
         let alone = triggers.len() == 1;
-        for Trigger { kind, occurrence, action } in triggers {
-            let origin = Origin { kind, occurrence, started, alone };
+        for Trigger { kind, occurrence, due, action } in triggers {
+            let origin = Origin { kind, occurrence, due, started, alone };
             tracing::info!(trigger = kind.as_str(), occurrence = origin.occurrence, "event");
             reports.push(match action {
                 Action::Run(request) => self.run(&origin, &request, invocation).await,
@@ -202,3 +205,6 @@ impl App {
         report
     }
 }
+
+#[cfg(test)]
+mod tests;

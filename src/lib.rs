@@ -8,8 +8,8 @@
 //!
 //! 1. [`event`] tells what arrived (a timer tick, an EventBridge event, a manual request) and what makes a repeat of it
 //!    the same run; [`policy`] reads the request, strictly.
-//! 2. [`protect::survey`] assumes the role and looks: instances, disks, agents, by typed calls ([`api`]) over a signed
-//!    client ([`acs`]). [`eligibility`] judges the facts; a blocker ends the unit as refused, untouched.
+//! 2. [`protect::targets`] finds the instances, by id and tag, in each account and region; [`protect::survey`] looks at
+//!    them: state, disks, agents, by typed calls ([`api`]) over a signed client ([`acs`]). [`eligibility`] judges the facts; a blocker ends the unit as refused, untouched.
 //! 3. [`protect::saga`] walks the steps of one unit. `find` sends the first command into the guest ([`guest`]): it only
 //!    looks. `sign` narrows the role to this one group and signs a few requests ahead. `quiesce` sends the second
 //!    command, which does everything in the guest: watchdog, prescript, freeze, one request, thaw, postscript, report.

@@ -10,7 +10,8 @@ use appsnap::local::server::{Cloud, Server};
 use appsnap::local::world::{Disk, Instance, Policy, Settings, World};
 use appsnap::policy::Request;
 use appsnap::protect::facts::count_snapshots;
-use appsnap::protect::survey::{Surveyed, survey};
+use appsnap::protect::survey::Surveyed;
+use appsnap::protect::targets::{Place, resolve};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -90,7 +91,17 @@ impl Lab {
     async fn surveyed_with(&self, support: &Support) -> Surveyed {
         let request = json!({ "policy": "p", "targets": { "instanceIds": [INSTANCE] } });
         let request = Request::parse(&request).unwrap();
-        survey(&self.client, REGION, &request, support).await.unwrap().remove(0)
+        let place = Place {
+            client: self.client.clone(),
+            role_arn: None,
+            external_id: None,
+            account_id: "1".into(),
+            region_id: REGION.into(),
+            support: support.clone(),
+            deadline: Timestamp::MAX,
+        };
+        let mut resolved = resolve(&[place], &request, "r-1", false).await.unwrap();
+        resolved.units.remove(0).1
     }
 
     /// The rule that the API's refusal leads to; `None`: it takes the disks.

@@ -87,6 +87,12 @@ pub(super) fn report(report: &Report) -> String {
 }
 
 fn unit(out: &mut String, unit: &Unit) {
+    if unit.instance_ids.is_empty() {
+        // An account and region that could not be looked into.
+        line(out, format_args!("\n  account {} in {}:", unit.account_id, unit.region_id));
+        unit.error.iter().for_each(|error| self::error(out, "    ", error));
+        return;
+    }
     let group = unit.snapshot_group_id.as_deref().unwrap_or("no group");
     line(
         out,

@@ -67,7 +67,8 @@ fn envelope(fields: &Map<String, Value>, place: &str) -> Result<Trigger, EventEr
         // Somebody's own event can only mean a request: let the parser say what it lacks.
         Action::Run(data)
     };
-    Ok(Trigger { kind: Kind::EventBridge, occurrence: format!("{source}/{id}"), action })
+    let due = super::time(fields.get("time"));
+    Ok(Trigger { kind: Kind::EventBridge, occurrence: format!("{source}/{id}"), due, action })
 }
 
 /// Data without an envelope; `otherwise` is what a request in it counts as.
@@ -75,15 +76,15 @@ fn bare(data: Value, otherwise: Kind, occurrence: String) -> Trigger {
     let has = |names: &[&str]| names.iter().all(|name| data.get(name).is_some());
     let ended = if has(&["invokeId", "invocationStatus"]) { settle(&data) } else { None };
     if is_request(&data) {
-        Trigger { kind: otherwise, occurrence, action: Action::Run(data) }
+        Trigger { kind: otherwise, occurrence, due: None, action: Action::Run(data) }
     } else if let Some(action) = ended {
-        Trigger { kind: Kind::EventBridge, occurrence, action }
+        Trigger { kind: Kind::EventBridge, occurrence, due: None, action }
     } else if has(&["snapshotId", "diskId"]) || has(&["operation", "diskId"]) || has(&["resourceId", "state"])
     {
         let action = Action::Ignore("data of an ECS event that asks for nothing".into());
-        Trigger { kind: Kind::EventBridge, occurrence, action }
+        Trigger { kind: Kind::EventBridge, occurrence, due: None, action }
     } else {
-        Trigger { kind: otherwise, occurrence, action: Action::Run(data) }
+        Trigger { kind: otherwise, occurrence, due: None, action: Action::Run(data) }
     }
 }
 

@@ -6,7 +6,8 @@
 mod eventbridge;
 mod timer;
 
-use serde_json::Value;
+use jiff::Timestamp;
+use serde_json::{Value, json};
 
 use crate::report::ErrorReport;
 
@@ -40,8 +41,22 @@ pub struct Trigger {
     /// Equal for every delivery of the same event. Timer: `name@time`; EventBridge: `source/id`; manual: the
     /// async task id, else the request id of Function Compute.
     pub occurrence: String,
+    /// When it was due: the tick's time, or the event's; a manual request has none. It may have waited long since.
+    pub due: Option<Timestamp>,
     /// What it asks for.
     pub action: Action,
+}
+
+/// The body by which this function hands a request on to an invocation of its own: there its due time would be lost.
+pub fn handed_on(request: &Value, due: Option<Timestamp>) -> Value {
+    json!({ HANDED_ON: { "due": due.map(|due| due.to_string()) }, "request": request })
+}
+
+const HANDED_ON: &str = "appsnapHandedOn";
+
+/// A time as the platform writes it; one that cannot be read is none.
+fn time(value: Option<&Value>) -> Option<Timestamp> {
+    value?.as_str()?.trim().parse().ok()
 }
 
 /// What a trigger asks for.
@@ -118,6 +133,12 @@ pub fn read(body: &[u8], arrival: Arrival) -> Result<Vec<Trigger>, EventError> {
     match &event {
         Value::Array(items) => eventbridge::batch(items, arrival),
         Value::Object(fields) if timer::is_timer(fields) => timer::read(fields, arrival).map(|it| vec![it]),
+        Value::Object(fields) if fields.contains_key(HANDED_ON) => Ok(vec![Trigger {
+            kind: Kind::Manual,
+            occurrence: arrival.occurrence(),
+            due: time(event.pointer(&format!("/{HANDED_ON}/due"))),
+            action: Action::Run(event["request"].clone()),
+        }]),
         Value::Object(_) => eventbridge::single(event, arrival).map(|it| vec![it]),
         _ => Err(EventError::new("event", "must be a JSON object or an array of events")),
     }

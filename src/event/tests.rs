@@ -37,8 +37,11 @@ fn every_fixture_is_read() {
         ("manual.json", Kind::Manual, ARRIVAL.request_id.to_owned(), 1),
         ("notify.json", Kind::Manual, ARRIVAL.request_id.to_owned(), 1),
     ];
+    let by_tags = &fixture("by-tags.json")[0];
+    let targets = request(by_tags).targets;
+    assert_eq!((by_tags.kind, targets.instance_ids.len(), targets.tags.len()), (Kind::Manual, 0, 2));
     let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/events")).unwrap().count();
-    assert_eq!(files, table.len() + 1, "a fixture that this test does not read");
+    assert_eq!(files, table.len() + 2, "a fixture that this test does not read");
     for (name, kind, occurrence, count) in table {
         let triggers = fixture(name);
         assert_eq!(triggers.len(), count, "{name}");
@@ -60,6 +63,30 @@ fn every_fixture_is_read() {
     let notify = request(&fixture("notify.json")[0]).notify.unwrap();
     let kinds: Vec<_> = notify.iter().map(|channel| channel.kind.as_str()).collect();
     assert_eq!(kinds, ["dingtalk", "feishu", "wecom", "webhook"]);
+}
+
+#[test]
+fn a_trigger_knows_when_it_was_due_also_after_it_was_handed_on() {
+    let due: Option<Timestamp> = Some("2026-11-22T03:00:00Z".parse().unwrap());
+    for name in
+        ["timer.json", "eventbridge-request.json", "eventbridge-array.json", "eventbridge-array-strings.json"]
+    {
+        assert_eq!(fixture(name)[0].due, due, "{name}");
+    }
+    for name in ["manual.json", "eventbridge-data.json"] {
+        assert_eq!(fixture(name)[0].due, None, "{name}");
+    }
+    // As Cloud Assistant's events write it.
+    let event = json!({"id": "1", "source": "mine", "specversion": "1.0", "type": "x", "time": "2026-11-22T11:00:00+08:00",
+                       "data": {"policy": "p"}});
+    assert_eq!(read(event.to_string().as_bytes(), ARRIVAL).unwrap()[0].due, due);
+    for due in [due, None] {
+        let body = handed_on(&json!({"policy": "p"}), due).to_string();
+        let arrival = Arrival { async_task_id: Some("r-1"), ..ARRIVAL };
+        let trigger = read(body.as_bytes(), arrival).unwrap().remove(0);
+        let action = Action::Run(json!({"policy": "p"}));
+        assert_eq!(trigger, Trigger { kind: Kind::Manual, occurrence: "r-1".into(), due, action });
+    }
 }
 
 #[test]

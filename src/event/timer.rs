@@ -30,5 +30,7 @@ pub(super) fn read(fields: &Map<String, Value>, arrival: Arrival) -> Result<Trig
     };
     let request = serde_json::from_str(text)
         .map_err(|error| EventError::new(place, format!("is not JSON: {error}")))?;
-    Ok(Trigger { kind: Kind::Timer, occurrence: format!("{name}@{time}"), action: Action::Run(request) })
+    let occurrence = format!("{name}@{time}");
+    let due = super::time(fields.get("triggerTime"));
+    Ok(Trigger { kind: Kind::Timer, occurrence, due, action: Action::Run(request) })
 }

@@ -1,19 +1,23 @@
 //! A request: survey, judge, protect each unit, sum up.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use serde_json::{Value, json};
+use jiff::SignedDuration;
+use serde_json::Value;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::{App, FAREWELL, Invocation, Origin};
-use crate::acs::{Client, Role};
+use crate::acs::Client;
 use crate::api::fc::{Invoke, Mode, invoke_function};
 use crate::eligibility;
-use crate::event::Kind;
-use crate::policy::{Request, ids};
+use crate::event::{self, Kind};
+use crate::policy::{Request, UNITS_AT_ONCE, ids};
 use crate::protect::saga::Next;
-use crate::protect::{self, Outcome, Task, survey};
-use crate::report::{ErrorReport, Report, Status, Unit};
+use crate::protect::targets::{self, Place};
+use crate::protect::{self, Outcome, Task, reasons, survey};
+use crate::report::{ErrorReport, Report, Severity, Status, Unit};
 
 impl App {
     pub(super) async fn run(&self, origin: &Origin, value: &Value, invocation: &Invocation) -> Report {
@@ -54,7 +58,7 @@ impl App {
             Err(error) => return Some(Err(error)),
         };
         let task_id = ids::run_id(&request.policy, &origin.occurrence);
-        let event = json!(value).to_string();
+        let event = event::handed_on(value, origin.due).to_string();
         let invoke = Invoke {
             region_id: client.region_id(),
             function_name: name,
@@ -83,56 +87,60 @@ impl App {
         request: &Request,
         invocation: &Invocation,
     ) -> Result<Report, ErrorReport> {
-        let plain = |code: &str, message: &str, cure: &str| ErrorReport {
-            code: code.into(),
-            message: message.into(),
-            cure: Some(cure.into()),
-            ..ErrorReport::default()
+        let fits = |units: usize| {
+            let remaining = invocation.deadline.duration_since(self.clock.now());
+            let remaining = std::time::Duration::try_from(remaining).unwrap_or_default();
+            request.check_deadline(remaining, units).map_err(|invalid| ErrorReport::from(&invalid))
         };
-        let remaining = std::time::Duration::try_from(invocation.deadline.duration_since(self.clock.now()))
-            .unwrap_or_default();
-        request.check_deadline(remaining).map_err(|invalid| ErrorReport::from(&invalid))?;
-        let region_id = request.region_id.clone().or_else(|| invocation.region_id.clone());
-        let region_id = region_id.ok_or_else(|| {
-            plain("region.none", "neither the request nor the platform names a region", "set regionId")
-        })?;
-        let base = self.client(&region_id, invocation)?;
-        let role_arn =
-            request.role(&|name: &str| self.get(name)).map_err(|invalid| ErrorReport::from(&invalid))?;
-        let client = match &role_arn {
-            Some(arn) => base.assuming(Role::new(arn, "appsnap")),
-            None => base,
-        };
-        let account_id = role_arn
-            .as_deref()
-            .and_then(account_of)
-            .or_else(|| invocation.account_id.clone())
-            .unwrap_or_default();
-        let found = survey::survey(&client, &region_id, request, &self.support)
-            .await
-            .map_err(|error| ErrorReport::from(&error))?;
+        fits(1)?;
+        let places = self.places(request, invocation)?;
         let run = ids::run_id(&request.policy, &origin.occurrence);
+        let forbidden = request.schedule.forbids(self.clock.now(), origin.due);
+        let found = targets::resolve(&places, request, &run, forbidden.is_some()).await?;
+        let client = &places[0].client;
+        if let Some(why) = forbidden.filter(|_| found.units.is_empty() && found.failed.is_empty()) {
+            let told = reasons::finding(why.code, &why.detail, &request.policy, Severity::Blocker);
+            let message = format!("{}; nothing was touched", told.message);
+            let missed =
+                ErrorReport { code: told.code, message, cure: Some(told.cure), ..Default::default() };
+            let calls = client.api_calls();
+            return Ok(self.report(origin, &request.policy, Status::Missed, Vec::new(), Some(missed), calls));
+        }
+        // A place that is the only one is the whole run.
+        if let ([_], [(_, error)]) = (&places[..], &found.failed[..]) {
+            return Err(error.clone());
+        }
+        fits(found.units.len())?;
+        let turns = Arc::new(Semaphore::new(UNITS_AT_ONCE));
         let mut at_work = JoinSet::new();
         let mut started = std::collections::HashMap::new();
-        for (index, surveyed) in found.into_iter().enumerate() {
+        let units = found.units.len();
+        for (index, (place, surveyed)) in found.units.into_iter().enumerate() {
             let task = Task {
-                client: client.clone(),
-                role_arn: role_arn.clone(),
+                client: place.client,
+                role_arn: place.role_arn,
+                external_id: place.external_id,
                 request: request.clone(),
                 run: run.clone(),
                 unit: ids::unit_id(&run, &surveyed.instance_id),
-                region_id: region_id.clone(),
-                account_id: account_id.clone(),
+                region_id: place.region_id,
+                account_id: place.account_id,
                 instance_id: surveyed.instance_id.clone(),
                 // Of an instance that is not shown nothing is known; it is refused.
                 os_type: if surveyed.os_type.is_empty() { "linux".into() } else { surveyed.os_type.clone() },
                 at_rest: surveyed.at_rest(),
                 disks: surveyed.disks.clone(),
+                due: origin.due,
                 started: origin.started,
                 deadline: invocation.deadline - FAREWELL,
             };
             let unit = protect::blank(&task);
-            let handle = at_work.spawn(async move { (index, one(task, surveyed).await) });
+            let turns = turns.clone();
+            let handle = at_work.spawn(async move {
+                // It is never closed.
+                let _turn = turns.acquire_owned().await;
+                (index, one(task, surveyed).await)
+            });
             started.insert(handle.id(), (index, unit));
         }
         let mut outcomes: BTreeMap<usize, Outcome> = BTreeMap::new();
@@ -146,7 +154,9 @@ impl App {
                 }
             }
         }
-        Ok(self.summed_up(origin, request, outcomes.into_values().collect(), &client))
+        let failed = found.failed.into_iter().map(|(place, error)| unseen(request, place, error));
+        outcomes.extend((units..).zip(failed));
+        Ok(self.summed_up(origin, request, outcomes.into_values().collect(), client))
     }
 
     /// A run is as its worst unit; one of only settled units is a repeat.
@@ -187,19 +197,42 @@ fn broken(mut unit: Unit, error: &tokio::task::JoinError) -> Outcome {
     Outcome { status: Status::Failed, settled: None, again: false, unit }
 }
 
-/// A repeat stays one, whatever the survey finds today; else a unit with a blocker is refused untouched.
+/// An account and region that could not be looked into: a unit without an instance, which nobody may take for a copy.
+fn unseen(request: &Request, place: Place, error: ErrorReport) -> Outcome {
+    let unit = Unit {
+        account_id: place.account_id,
+        region_id: place.region_id,
+        wanted: request.consistency,
+        error: Some(error),
+        ..Unit::default()
+    };
+    Outcome { status: Status::Failed, settled: None, again: false, unit }
+}
+
+/// A repeat stays one, whatever the survey finds today, and what it left is settled at any time; else a unit whose time
+/// it is not is missed, and one with a blocker is refused, untouched.
 async fn one(task: Task, surveyed: survey::Surveyed) -> Outcome {
     let mut outcome = match protect::earlier(&task).await {
         Next::Over(outcome) => outcome,
-        Next::Attempt(unit) if eligibility::blocked(&surveyed.findings) => {
-            let blockers =
-                surveyed.findings.iter().filter(|f| f.severity == crate::report::Severity::Blocker);
-            let reasons = blockers.map(|f| f.code.clone()).collect();
-            // An earlier attempt has touched the guest.
-            let status = if unit.attempt > 1 { Status::Failed } else { Status::Refused };
-            Outcome { status, settled: None, again: false, unit: Unit { reasons, ..unit } }
+        Next::Attempt(mut unit) => {
+            let now = task.client.clock().now();
+            let work = SignedDuration::from_secs(task.request.seconds_of_work() as i64);
+            let blockers = surveyed.findings.iter().filter(|f| f.severity == Severity::Blocker);
+            if let Some(why) = task.request.schedule.forbids(now, task.due) {
+                let finding = reasons::finding(why.code, &why.detail, &task.instance_id, Severity::Blocker);
+                unit.reasons = vec![why.code.into()];
+                unit.findings.push(finding);
+                untouched(unit, Status::Missed)
+            } else if eligibility::blocked(&surveyed.findings) {
+                unit.reasons = blockers.map(|f| f.code.clone()).collect();
+                untouched(unit, Status::Refused)
+            } else if now + work > task.deadline {
+                unit.error = Some(no_time(&task));
+                untouched(unit, Status::Failed)
+            } else {
+                protect::protect(&task, unit).await
+            }
         }
-        Next::Attempt(unit) => protect::protect(&task, unit).await,
     };
     let own = std::mem::replace(&mut outcome.unit.findings, surveyed.findings);
     own.into_iter().for_each(|finding| protect::add_finding(&mut outcome.unit.findings, finding));
@@ -207,16 +240,36 @@ async fn one(task: Task, surveyed: survey::Surveyed) -> Outcome {
     outcome
 }
 
-/// `acs:ram::<account>:role/<name>`
-pub(super) fn account_of(arn: &str) -> Option<String> {
-    arn.split(':').nth(3).filter(|account| !account.is_empty()).map(str::to_string)
+/// A unit that is not begun; an earlier attempt has touched the guest all the same.
+fn untouched(unit: Unit, status: Status) -> Outcome {
+    let status = if unit.attempt > 1 { Status::Failed } else { status };
+    Outcome { status, settled: None, again: false, unit }
+}
+
+/// Those before it needed more time than their limits say, by other attempts or rate limits.
+fn no_time(task: &Task) -> ErrorReport {
+    ErrorReport {
+        code: "unit.late".into(),
+        message: format!(
+            "its turn came when less than {} s were left; nothing was touched",
+            task.request.seconds_of_work()
+        ),
+        resource: Some(task.instance_id.clone()),
+        cure: Some(
+            "raise the function's timeout, name fewer instances, or lower the limits; then start a new run"
+                .into(),
+        ),
+        ..ErrorReport::default()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
-    use crate::protect::testing::{invocation, record, scripted};
-    use crate::report::{Finding, Severity};
+    use crate::protect::testing::{ended, failed, invocation, ok, record, scripted};
+    use crate::report::{Finding, Level};
 
     #[tokio::test(start_paused = true)]
     async fn only_a_guest_that_no_attempt_has_touched_is_refused() {
@@ -244,9 +297,61 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_account_is_read_from_the_role() {
-        assert_eq!(account_of("acs:ram::1234:role/appsnap").as_deref(), Some("1234"));
-        assert_eq!(account_of("nonsense"), None);
+    #[tokio::test(start_paused = true)]
+    async fn what_was_begun_is_settled_in_a_blackout_window_too_and_nothing_else_begins() {
+        let attempt = || ids::attempt_id("r-1", "i-1", 1);
+        let throttled = move || ended(&failed(&attempt(), r#""1 400 Throttling.User""#));
+        type Tags = &'static [(&'static str, &'static str)];
+        let table: [(Option<Tags>, bool, Status, Level); 4] = [
+            (None, false, Status::Missed, Level::None),
+            // Its function died: the copy cannot be proven any more.
+            (Some(&[]), false, Status::Degraded, Level::Crash),
+            (Some(&[]), true, Status::Failed, Level::None),
+            (Some(&[("appsnap:outcome", "again")]), true, Status::Failed, Level::None),
+        ];
+        for (tags, no_group, status, level) in table {
+            let (mut task, asked) = scripted(move |call| match call {
+                "DescribeInvocations" => tags.map(|tags| record(vec![invocation(1, "Success", tags)])),
+                "result go" if no_group => Some(throttled()),
+                "groups of the run" | "DescribeSnapshotGroups" if no_group => Some(ok(json!({}))),
+                _ => None,
+            });
+            let window = json!([{ "from": "02:00", "to": "04:00", "timezone": "UTC" }]);
+            let request = json!({ "policy": "p", "targets": { "instanceIds": ["i-1"] }, "notDuring": window,
+                                  "linux": { "scriptTimeoutInSeconds": 30 } });
+            task.request = Request::parse(&request).unwrap();
+            let surveyed = survey::Surveyed {
+                instance_id: "i-1".into(),
+                os_type: "linux".into(),
+                disks: task.disks.clone(),
+                findings: Vec::new(),
+            };
+            let outcome = one(task, surveyed).await;
+            assert_eq!((outcome.status, outcome.unit.level), (status, level), "{tags:?} {no_group}");
+            let told = outcome.unit.findings.iter().any(|finding| finding.code == "schedule.blackout");
+            assert_eq!(told, status != Status::Degraded, "{tags:?} {no_group}");
+            let asked = asked.lock().unwrap();
+            assert!(!asked.iter().any(|(call, _)| call.starts_with("RunCommand")), "{asked:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_unit_whose_turn_comes_too_late_for_its_limits_is_not_begun() {
+        // Delivery, two scripts of 30 s, freeze.
+        for (seconds, begun) in [(129, false), (131, true)] {
+            let (mut task, asked) = scripted(|_| None);
+            task.deadline = task.started + SignedDuration::from_secs(seconds);
+            let surveyed = survey::Surveyed {
+                instance_id: "i-1".into(),
+                os_type: "linux".into(),
+                disks: task.disks.clone(),
+                findings: Vec::new(),
+            };
+            let outcome = one(task, surveyed).await;
+            let code = outcome.unit.error.as_ref().map(|error| error.code.as_str());
+            let asked = asked.lock().unwrap();
+            let ran = asked.iter().any(|(call, _)| call.starts_with("RunCommand"));
+            assert_eq!((ran, code), (begun, (!begun).then_some("unit.late")), "{seconds}");
+        }
     }
 }

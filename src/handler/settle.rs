@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::run::account_of;
+use super::places::account_of;
 use super::{App, FAREWELL, Invocation, Origin};
 use crate::acs::{Client, Role};
 use crate::api::assistant::{self, InvocationResult};
@@ -80,6 +80,7 @@ impl App {
         let task = Task {
             client: client.clone(),
             role_arn: role_arn.clone(),
+            external_id: None,
             run: word("appsnap:run").into(),
             unit: word("appsnap:unit").into(),
             region_id: region_id.clone(),
@@ -92,6 +93,7 @@ impl App {
             os_type: tag(&result, "appsnap:os").unwrap_or("linux").into(),
             at_rest: false,
             disks: Vec::new(),
+            due: None,
             started: origin.started,
             deadline: invocation.deadline - FAREWELL,
             request,

@@ -75,7 +75,7 @@ impl Lines<'_> {
         self.0.push(Line { label, text: shortened(text.as_ref(), LINE) });
     }
 
-    fn error(&mut self, error: &ErrorReport) {
+    fn error(&mut self, label: &'static str, error: &ErrorReport) {
         let mut text = format!("{}: {}", error.code, error.message);
         let aside = [("in", &error.action), ("on", &error.resource), ("RequestId", &error.request_id)];
         for (word, value) in aside {
@@ -84,7 +84,7 @@ impl Lines<'_> {
                 text = format!("{text}, {word} {value}");
             }
         }
-        self.add("Error", text);
+        self.add(label, text);
         if let Some(cure) = &error.cure {
             self.add("Cure", cure);
         }
@@ -102,7 +102,7 @@ fn tone(status: Status) -> Tone {
 
 fn body(report: &Report, lines: &mut Lines) {
     if let Some(error) = &report.error {
-        lines.error(error);
+        lines.error(if report.status == Status::Missed { "Why" } else { "Error" }, error);
     }
     if let (Some(run), Some(outcome)) = (&report.repeats, report.outcome) {
         lines.add("Repeat", format!("of {run}, which {}", past(outcome)));
@@ -122,7 +122,10 @@ fn body(report: &Report, lines: &mut Lines) {
         unit(one, report.status, lines);
     }
     if units.len() > UNITS {
-        let others = units[UNITS..].iter().map(|unit| unit.instance_ids.join(" "));
+        let others = units[UNITS..].iter().map(|unit| match unit.instance_ids.is_empty() {
+            true => place(unit),
+            false => unit.instance_ids.join(" "),
+        });
         lines.add("Also", listed(others.collect(), 6));
     }
     if let Some(next) = next(report) {
@@ -136,7 +139,11 @@ fn body(report: &Report, lines: &mut Lines) {
 }
 
 fn unit(unit: &Unit, status: Status, lines: &mut Lines) {
-    lines.add("Instance", format!("{} in {}", unit.instance_ids.join(", "), unit.region_id));
+    lines.add(if unit.instance_ids.is_empty() { "Scope" } else { "Instance" }, place(unit));
+    if unit.instance_ids.is_empty() {
+        unit.error.iter().for_each(|error| lines.error("Error", error));
+        return;
+    }
     if !unit.disk_ids.is_empty() {
         lines.add("Disks", listed(unit.disk_ids.clone(), 6));
     }
@@ -170,12 +177,21 @@ fn unit(unit: &Unit, status: Status, lines: &mut Lines) {
         lines.add("Also", listed(unit.reasons[REASONS..].to_vec(), 6));
     }
     if let Some(error) = &unit.error {
-        lines.error(error);
+        lines.error("Error", error);
+    }
+}
+
+/// A unit without an instance is an account and region that could not be looked into.
+fn place(unit: &Unit) -> String {
+    match unit.instance_ids.is_empty() {
+        true => format!("account {} in {}", unit.account_id, unit.region_id),
+        false => format!("{} in {}", unit.instance_ids.join(", "), unit.region_id),
     }
 }
 
 /// Where reasons come from, by the beginning of their code; the first that fits.
-const STEPS: [(&str, &str); 19] = [
+const STEPS: [(&str, &str); 20] = [
+    ("schedule.", "before the start"),
     ("script.pre", "prescript"),
     ("script.failed", "prescript"),
     ("script.declined", "prescript"),
@@ -211,6 +227,11 @@ fn step(unit: &Unit) -> Option<String> {
 /// What to do, beside the cures.
 fn next(report: &Report) -> Option<String> {
     let worst = report.units.iter().map(|unit| unit.level).min().unwrap_or_default();
+    // Of a fleet others may be done.
+    let untouched = match report.summary.len() {
+        0 | 1 => "nothing was touched".to_string(),
+        _ => format!("what was {} was not touched", report.status.as_str()),
+    };
     let text = match report.status {
         Status::Succeeded | Status::Skipped => return None,
         Status::Degraded => format!(
@@ -221,9 +242,9 @@ fn next(report: &Report) -> Option<String> {
                 Level::Crash | Level::None => "as after a power failure",
             }
         ),
-        Status::Refused => "nothing was touched; mend the causes, then send the event again".into(),
+        Status::Refused => format!("{untouched}; mend the causes, then send the event again"),
         Status::Pending => "it goes on; the same event, sent again later, settles it".into(),
-        Status::Missed => "nothing was touched; start a run by hand if this copy is needed".into(),
+        Status::Missed => format!("{untouched}; start a run by hand if this copy is needed"),
         // Its cure is to send the event again.
         Status::Failed
             if report.units.iter().any(|unit| unit.reasons.iter().any(|it| it == "report.lost")) =>

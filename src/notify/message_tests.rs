@@ -129,6 +129,35 @@ fn of_a_fleet_the_worst_come_first_and_the_good_are_counted() {
 }
 
 #[test]
+fn a_scope_that_could_not_be_looked_into_is_told_by_account_and_region() {
+    let mut report = degraded();
+    let error =
+        json!({ "code": "NoPermission", "message": "no", "action": "AssumeRole", "cure": "allow it" });
+    let scope =
+        json!({ "accountId": "2", "regionId": "cn-beijing", "wanted": "application", "error": error });
+    report["units"] = json!([degraded()["units"][0], scope]);
+    report["summary"] = json!({ "degraded": 1, "failed": 1 });
+    report["status"] = json!("failed");
+    let lines = told(report);
+    let at = lines.iter().position(|line| line == "Scope: account 2 in cn-beijing").unwrap();
+    assert_eq!(lines[at + 1..at + 3], ["Error: NoPermission: no, in AssumeRole", "Cure: allow it"]);
+}
+
+#[test]
+fn a_missed_run_says_why_and_of_a_fleet_only_what_was_missed_is_untouched() {
+    let mut report = degraded();
+    report["status"] = json!("missed");
+    report["units"] = json!([]);
+    report["summary"] = json!({});
+    report["error"] = json!({ "code": "schedule.late", "message": "too late", "cure": "see why" });
+    let lines = told(report.clone());
+    assert_eq!(lines[..2], ["Why: schedule.late: too late", "Cure: see why"]);
+    assert!(lines[2].starts_with("Next: nothing was touched; "), "{lines:?}");
+    report["summary"] = json!({ "succeeded": 50, "missed": 10 });
+    assert!(told(report)[2].starts_with("Next: what was missed was not touched; "));
+}
+
+#[test]
 fn a_repeat_names_the_run_and_its_outcome() {
     let mut report = degraded();
     report["status"] = json!("skipped");

@@ -8,6 +8,7 @@ mod fields;
 pub mod ids;
 mod linux;
 mod request;
+mod schedule;
 mod secretref;
 mod sections;
 mod snapshot;
@@ -17,10 +18,11 @@ pub use channel::{Channel, ChannelKind};
 pub(crate) use fields::distance;
 pub use fields::{Invalid, Problem};
 pub use linux::{Endpoint, Engine, Linux, ThawOn};
-pub use request::Request;
+pub use request::{Request, UNITS_AT_ONCE};
+pub use schedule::{Forbidden, Schedule};
 pub use secretref::{Env, SecretRef};
 pub use snapshot::Snapshot;
-pub use targets::Targets;
+pub use targets::{MAX_UNITS, Scope, Targets};
 
 #[cfg(test)]
 mod tests {
@@ -49,6 +51,9 @@ mod tests {
             "on",
             "retention",
             "dryRun",
+            "scope",
+            "regionIds",
+            "notDuring",
         ];
         prop_oneof![3 => prop::sample::select(known.to_vec()).prop_map(str::to_owned), 1 => any::<String>()]
     }
@@ -74,7 +79,9 @@ mod tests {
         #[test]
         fn any_json_is_answered_in_one_line_and_nothing_panics(value in any_json()) {
             match Request::parse(&value) {
-                Ok(request) => prop_assert!(!request.targets.instance_ids.is_empty()),
+                Ok(Request { targets, .. }) => {
+                    prop_assert!(!targets.instance_ids.is_empty() || !targets.tags.is_empty());
+                }
                 Err(invalid) => {
                     prop_assert!(!invalid.0.is_empty());
                     let message = invalid.to_string();

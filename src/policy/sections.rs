@@ -13,19 +13,25 @@ pub(super) const TOP: Section = Section {
         "consistency",
         "minimumLevel",
         "belowMinimum",
+        "startWithinSeconds",
+        "notDuring",
         "linux",
         "windows",
         "snapshot",
         "notify",
         "dryRun",
     ],
-    later: &["roles", "startWithinSeconds", "notDuring", "expectEvery", "retention", "lock", "copyTo"],
+    later: &["roles", "expectEvery", "retention", "lock", "copyTo"],
 };
 pub(super) const TARGETS: Section = Section {
     name: "targets",
-    due: &["instanceIds", "disks", "diskIds", "excludeDiskIds"],
-    later: &["tags", "excludeTags", "scope"],
+    due: &["instanceIds", "tags", "excludeTags", "disks", "diskIds", "excludeDiskIds", "scope"],
+    later: &[],
 };
+pub(super) const SCOPE: Section =
+    Section { name: "targets.scope[]", due: &["roleArn", "externalId", "regionIds"], later: &[] };
+pub(super) const NOT_DURING: Section =
+    Section { name: "notDuring[]", due: &["from", "to", "timezone"], later: &[] };
 pub(super) const LINUX: Section = Section {
     name: "linux",
     due: &[
@@ -54,7 +60,8 @@ pub(super) const NOTIFY: Section =
     Section { name: "notify[]", due: &["channel", "url", "secret", "on"], later: &[] };
 
 /// Where a field that stands in the wrong place may belong.
-pub(super) const ALL: [&Section; 6] = [&TOP, &TARGETS, &LINUX, &WINDOWS, &SNAPSHOT, &NOTIFY];
+pub(super) const ALL: [&Section; 8] =
+    [&TOP, &TARGETS, &SCOPE, &NOT_DURING, &LINUX, &WINDOWS, &SNAPSHOT, &NOTIFY];
 
 #[cfg(test)]
 mod tests {

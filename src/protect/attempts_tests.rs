@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::json;
 
 use super::*;
+use crate::policy::Request;
 use crate::protect::testing::*;
 
 fn attempt(number: u32) -> String {
@@ -86,6 +87,29 @@ async fn without_time_for_a_whole_attempt_there_is_none() {
     assert!(pause.detail.contains("no time"), "{pause:?}");
     // A repeat may go on from here.
     assert_eq!(closed(&asked).as_deref(), Some("again"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_other_attempt_begins_when_the_schedule_forbids_it() {
+    for (field, value) in [
+        ("startWithinSeconds", json!(5)),
+        ("notDuring", json!([{ "from": "03:00", "to": "04:00", "timezone": "UTC" }])),
+    ] {
+        let (mut task, asked) = scripted(|call| (call == "result go").then(|| throttled(1)));
+        let mut request = json!({ "policy": "p", "targets": { "instanceIds": ["i-1"] }, "linux": { "scriptTimeoutInSeconds": 30 } });
+        request[field] = value;
+        task.request = Request::parse(&request).unwrap();
+        task.due = Some(task.started);
+        let outcome = protect(&task, blank(&task)).await;
+        assert_eq!(
+            (outcome.status, outcome.unit.attempt, windows(&asked).len()),
+            (Status::Failed, 1, 1),
+            "{field}"
+        );
+        assert!(outcome.unit.findings.iter().any(|finding| finding.code.starts_with("schedule.")), "{field}");
+        // A repeat in good time may go on from here.
+        assert_eq!(closed(&asked).as_deref(), Some("again"));
+    }
 }
 
 #[tokio::test(start_paused = true)]

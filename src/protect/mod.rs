@@ -20,12 +20,15 @@ mod groups;
 pub mod label;
 mod nonces;
 pub mod plugin;
+#[cfg(test)]
+pub(crate) mod realm;
 pub mod reasons;
 pub mod repeat;
 pub mod saga;
 pub mod session;
 pub mod settle;
 pub mod survey;
+pub mod targets;
 mod tell;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -45,6 +48,8 @@ pub struct Task {
     pub client: Client,
     /// The role of the request, to be narrowed for the guest.
     pub role_arn: Option<String>,
+    /// What that role's trust policy asks for.
+    pub external_id: Option<String>,
     /// What the user wants.
     pub request: Request,
     /// Id of the run.
@@ -63,6 +68,8 @@ pub struct Task {
     pub at_rest: bool,
     /// The chosen disks.
     pub disks: Vec<DiskFacts>,
+    /// When the run was due, where that is known.
+    pub due: Option<Timestamp>,
     /// When the run started; the timeline counts from here.
     pub started: Timestamp,
     /// When all has to be over.

@@ -93,6 +93,11 @@ pub const TABLE: &[(&str, &str, &str)] = &[
         "see the detail; check who can read Cloud Assistant's commands; if the cloud no longer knows our own nonces, let guest and function use one endpoint (linux.endpoint, APPSNAP_NETWORK)",
     ),
     // Its words are those of the rule: the survey has told it already.
+    (
+        "instance.excluded",
+        "named in targets.instanceIds, and left out by targets.excludeTags",
+        "none needed while that is meant; else take the tag off, or the instance out of instanceIds",
+    ),
     (STOPPED.code, STOPPED.message, STOPPED.cure),
     (
         "report.lost",
@@ -103,6 +108,16 @@ pub const TABLE: &[(&str, &str, &str)] = &[
         "request.old",
         "the signed request was too old when its turn came",
         "shorten the prescript: signatures live 15 minutes",
+    ),
+    (
+        "schedule.blackout",
+        "an attempt may not begin now: it is a time that notDuring names",
+        "send the event again outside of it, or change notDuring",
+    ),
+    (
+        "schedule.late",
+        "an attempt may not begin any more: startWithinSeconds have passed since the run was due",
+        "see why the event came late; start a run by hand if this copy is needed",
     ),
     (
         "script.declined",

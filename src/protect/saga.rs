@@ -5,7 +5,7 @@ use super::nonces::{Nonces, Witness};
 use super::repeat::{self, State};
 use super::settle::{repeated, settle};
 use super::tell::{fill, place, why};
-use super::{Outcome, Stop, Task, add_finding, attempts, blank, groups, mark, session};
+use super::{Outcome, Stop, Task, add_finding, attempts, blank, groups, mark, reasons, session};
 use jiff::SignedDuration;
 
 use crate::api::assistant::InvocationResult;
@@ -105,7 +105,8 @@ pub async fn protect(task: &Task, mut unit: Unit) -> Outcome {
     }
 }
 
-/// What follows an attempt: another one, where it may help, time is left for a whole one, and still no group shows.
+/// What follows an attempt: another one, where it may help, time is left for a whole one, the schedule lets it begin, and
+/// still no group shows.
 async fn next(task: &Task, mut outcome: Outcome, pausing: bool) -> Next {
     if !outcome.again {
         return Next::Over(outcome);
@@ -117,6 +118,13 @@ async fn next(task: &Task, mut outcome: Outcome, pausing: bool) -> Next {
     let needed = pause + std::time::Duration::from_secs(task.request.seconds_needed());
     if from + SignedDuration::try_from(needed).unwrap_or(SignedDuration::MAX) > task.deadline {
         mark(task, &mut outcome.unit, "pause", from, "failed", "no time is left for another attempt");
+        return Next::Over(outcome);
+    }
+    let begin = from + SignedDuration::try_from(pause).unwrap_or_default();
+    if let Some(why) = task.request.schedule.forbids(begin, task.due) {
+        mark(task, &mut outcome.unit, "pause", from, "failed", "no other attempt may begin now");
+        let finding = reasons::finding(why.code, &why.detail, &task.instance_id, Severity::Note);
+        add_finding(&mut outcome.unit.findings, finding);
         return Next::Over(outcome);
     }
     clock.sleep(pause).await;
@@ -221,7 +229,6 @@ async fn act(
         Step::Quiesce => {
             let Some(signed) = &progress.signed else { return Err(Stop::Refused) };
             let command = render::go(attempt, signed).map_err(unfit)?;
-            let from = task.client.clock().now();
             let invoke_id = match run(
                 task,
                 "go",
@@ -243,6 +250,7 @@ async fn act(
                 Err(error) => return Err(error.into()),
             };
             progress.invoke_id = Some(invoke_id.clone());
+            let from = task.client.clock().now();
             progress.told = Some(result(task, attempt, &invoke_id, from).await.map_err(Stop::Lost)?);
         }
     }

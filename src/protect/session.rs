@@ -92,7 +92,10 @@ pub async fn sign(
             let role = Role::new(arn, "appsnap-guest")
                 .narrowed(&policy)
                 .map_err(|error| own("session.policy", error.to_string()))?;
-            task.client.assuming(role)
+            task.client.assuming(match &task.external_id {
+                Some(id) => role.external_id(id),
+                None => role,
+            })
         }
         None => {
             findings.push(note("role.none", &task.instance_id));

@@ -2,9 +2,10 @@
 
 use super::facts::{agent_facts, disk_facts, instance_facts};
 use super::reasons;
-use crate::acs::{Client, Error};
+use super::targets::{Place, side_by_side};
+use crate::acs::{Error, past_limits};
 use crate::api::{assistant, ecs};
-use crate::eligibility::{self, DiskFacts, Facts, Support};
+use crate::eligibility::{self, DiskFacts, Facts};
 use crate::policy::Request;
 use crate::ram;
 use crate::report::{Finding, Severity};
@@ -14,7 +15,7 @@ use crate::report::{Finding, Severity};
 pub struct Surveyed {
     /// `i-…`
     pub instance_id: String,
-    /// `linux` or `windows`.
+    /// `linux` or `windows`; empty where the cloud does not show the instance.
     pub os_type: String,
     /// The chosen disks.
     pub disks: Vec<DiskFacts>,
@@ -29,34 +30,35 @@ impl Surveyed {
     }
 }
 
-/// Looks at every instance of the request; one that the cloud does not show has a blocker. How many snapshots a disk has
-/// is not asked for: see [`super::facts::count_snapshots`].
+/// Looks at these instances of a place, in their order. Also gives all their disks, chosen or not. How many snapshots a
+/// disk has is not asked for: see [`super::facts::count_snapshots`].
 pub async fn survey(
-    client: &Client,
-    region_id: &str,
+    place: &Place,
     request: &Request,
-    support: &Support,
-) -> Result<Vec<Surveyed>, Error> {
-    let ids = &request.targets.instance_ids;
-    let instances = ecs::describe_instances(client, region_id, ids, &[]).await?;
-    // Only of those that are there: one unknown id fails the whole call.
-    let known: Vec<String> = instances.iter().map(|instance| instance.instance_id.clone()).collect();
-    let agents = assistant::describe_cloud_assistant_status(client, region_id, &known).await?;
-    let mut all_disks = Vec::new();
-    let mut found = Vec::new();
-    for id in ids {
-        let Some(instance) = instances.iter().find(|instance| instance.instance_id == *id) else {
-            found.push(missing(id, region_id));
-            continue;
-        };
-        let disks: Vec<DiskFacts> =
-            ecs::describe_disks_of(client, region_id, id).await?.iter().map(disk_facts).collect();
+    instances: &[ecs::Instance],
+) -> Result<(Vec<Surveyed>, Vec<DiskFacts>), Error> {
+    let (client, region_id) = (&place.client, place.region_id.as_str());
+    let ids: Vec<String> = instances.iter().map(|instance| instance.instance_id.clone()).collect();
+    let agents = || assistant::describe_cloud_assistant_status(client, region_id, &ids);
+    let agents = past_limits(client.clock(), place.deadline, agents).await?;
+    // The API lists the disks of one instance at a time.
+    let disks = side_by_side(ids, |id| {
+        let place = place.clone();
+        async move {
+            let look = || ecs::describe_disks_of(&place.client, &place.region_id, &id);
+            past_limits(place.client.clock(), place.deadline, look).await
+        }
+    });
+    let (mut found, mut all_disks) = (Vec::new(), Vec::new());
+    for (instance, disks) in instances.iter().zip(disks.await) {
+        let id = &instance.instance_id;
+        let disks: Vec<DiskFacts> = disks?.iter().map(disk_facts).collect();
         let (chosen, mut findings) = eligibility::pick_disks(&disks, &request.targets.disks);
         let attached = disks.len();
         all_disks.extend(disks);
         let agent = agents.iter().find(|agent| agent.instance_id == *id);
         let facts = Facts { instance: instance_facts(instance), disks: chosen, agent: agent_facts(agent) };
-        findings.extend(eligibility::findings(&facts, support, request.minimum_level));
+        findings.extend(eligibility::findings(&facts, &place.support, request.minimum_level));
         if agent.is_none() {
             hint(&mut findings, "agent.unknown", "ecs:DescribeCloudAssistantStatus", region_id);
         }
@@ -76,11 +78,7 @@ pub async fn survey(
             findings,
         });
     }
-    let unknown = eligibility::unknown_disks(&all_disks, &request.targets.disks);
-    if let Some(first) = found.first_mut() {
-        first.findings.extend(unknown);
-    }
-    Ok(found)
+    Ok((found, all_disks))
 }
 
 /// A list that is empty where something must be is a denial.
@@ -91,9 +89,10 @@ fn hint(findings: &mut [Finding], code: &str, action: &str, region_id: &str) {
     }
 }
 
-/// A caller without permission gets an empty list, so this may also be a denial.
-fn missing(instance_id: &str, region_id: &str) -> Surveyed {
-    let mut findings = vec![eligibility::finding("instance.unknown", instance_id, "")];
+/// An instance that is not shown, in these places; `region_id` is the first one's. A caller without permission gets an
+/// empty list, so this may also be a denial.
+pub fn missing(instance_id: &str, region_id: &str, places: &str) -> Surveyed {
+    let mut findings = vec![eligibility::finding("instance.unknown", instance_id, &format!("in {places}"))];
     hint(&mut findings, "instance.unknown", "ecs:DescribeInstances", region_id);
     Surveyed { instance_id: instance_id.into(), os_type: String::new(), disks: Vec::new(), findings }
 }

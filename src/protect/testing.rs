@@ -152,6 +152,7 @@ pub fn scripted_with(
     let task = Task {
         client: Client::new(settings, keys).until(deadline),
         role_arn: None,
+        external_id: None,
         request: Request::parse(&request).unwrap(),
         run: "r-1".into(),
         unit: "u-1".into(),
@@ -161,6 +162,7 @@ pub fn scripted_with(
         os_type: "linux".into(),
         at_rest: false,
         disks: vec![DiskFacts::named("d-1")],
+        due: None,
         started: start,
         deadline: deadline - SignedDuration::from_secs(25),
     };

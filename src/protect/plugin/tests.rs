@@ -103,6 +103,7 @@ async fn play(script: Script) -> (Outcome, Asked) {
     let task = Task {
         client: Client::new(settings, keys).until(deadline),
         role_arn: None,
+        external_id: None,
         request: Request::parse(&request).unwrap(),
         run: "r-1".into(),
         unit: "u-1".into(),
@@ -112,6 +113,7 @@ async fn play(script: Script) -> (Outcome, Asked) {
         os_type: "linux".into(),
         at_rest: false,
         disks: vec![DiskFacts::named("d-1")],
+        due: None,
         started: start,
         deadline: deadline - jiff::SignedDuration::from_secs(25),
     };
