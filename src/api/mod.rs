@@ -9,6 +9,7 @@ mod answer;
 pub mod assistant;
 pub mod ecs;
 pub mod fc;
+pub mod preflight;
 #[cfg(test)]
 mod testing;
 

@@ -9,8 +9,10 @@
 //! The source is in six files of shell beside this one (`sequence.sh` tells the story); [`render`] packs them,
 //! [`told`] reads the one line of JSON that comes back.
 //!
-//! [`plugin`] is the other engine: one command that runs the vendor's app-snapshot-plugin.
+//! [`plugin`] is the other engine: one command that runs the vendor's app-snapshot-plugin. [`look`] is the command of a
+//! check, which only looks.
 
+pub mod look;
 pub mod plugin;
 pub mod render;
 pub mod told;

@@ -10,11 +10,11 @@ use crate::report::Level;
 /// Most bytes of a rendered command: 16 KB once it is Base64.
 pub const LIMIT: usize = 12_000;
 
-const FIND: &str = include_str!("find.sh");
-const COMMON: &str = include_str!("common.sh");
+pub(super) const FIND: &str = include_str!("find.sh");
+pub(super) const COMMON: &str = include_str!("common.sh");
 const SCRIPTS: &str = include_str!("scripts.sh");
 const WATCHDOG: &str = include_str!("watchdog.sh");
-const CLOUD: &str = include_str!("cloud.sh");
+pub(super) const CLOUD: &str = include_str!("cloud.sh");
 const SEQUENCE: &str = include_str!("sequence.sh");
 
 /// When the guest may thaw.
@@ -132,7 +132,7 @@ fn rest() -> String {
 }
 
 /// Drops comments, indentation and empty lines. A comment ends a line as ` # …` without a quote, `$` or `}` in it.
-fn strip(source: &str) -> String {
+pub(super) fn strip(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     for line in source.lines().map(str::trim) {
         if line.is_empty() || line.starts_with('#') {
@@ -184,7 +184,7 @@ pub fn settle(attempt: &str) -> Result<Vec<u8>, RenderError> {
 
 /// `e` tells an error as the report would and leaves; `u` unpacks. The command file is deleted where the agent keeps
 /// it (the signed request is in it, and it would end up in the snapshot), if it is the agent's own regular file.
-fn command(name: &'static str, attempt: &str, body: &str) -> Result<Vec<u8>, RenderError> {
+pub(super) fn command(name: &'static str, attempt: &str, body: &str) -> Result<Vec<u8>, RenderError> {
     if attempt.is_empty() || !attempt.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
         return Err(RenderError::Unfit { field: "attempt", value: attempt.into() });
     }
@@ -203,7 +203,7 @@ fn command(name: &'static str, attempt: &str, body: &str) -> Result<Vec<u8>, Ren
     }
 }
 
-fn plan_data(plan: &Plan) -> Result<String, RenderError> {
+pub(super) fn plan_data(plan: &Plan) -> Result<String, RenderError> {
     let scripts = if plan.want == Level::Application { plan.script_timeout } else { 0 };
     let mut data = Data::default();
     data.set("RUN", &plan.attempt)?;
@@ -253,10 +253,10 @@ fn without_disks(query: &str) -> String {
 
 /// Shell assignments; every value is quoted, and what would also need quoting for curl is refused.
 #[derive(Default)]
-struct Data(String);
+pub(super) struct Data(pub(super) String);
 
 impl Data {
-    fn set(&mut self, name: &'static str, value: &str) -> Result<(), RenderError> {
+    pub(super) fn set(&mut self, name: &'static str, value: &str) -> Result<(), RenderError> {
         if value.chars().any(|c| c.is_control() || matches!(c, '\'' | '"' | '\\' | '`' | '$')) {
             return Err(RenderError::Unfit { field: name, value: value.into() });
         }
@@ -265,7 +265,7 @@ impl Data {
     }
 }
 
-fn pack(text: &str) -> String {
+pub(super) fn pack(text: &str) -> String {
     let mut packed = Vec::new();
     // A Vec takes every write; what was not packed would fail in the guest before it touches anything.
     let done =
