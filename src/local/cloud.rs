@@ -267,6 +267,7 @@ fn populated(settings: Settings) -> World {
         agent_version: "2.2.4.900".into(),
         ram_role: Some(ROLE.into()),
         tags: tagged(),
+        plugins: vec![("app-snapshot-plugin".into(), "1.8".into())],
         ..world::Instance::default()
     });
     for (index, (id, _, _, size)) in DISKS.iter().enumerate() {
