@@ -12,7 +12,8 @@ use super::{Failure, install, out, progress, show};
 use crate::acs::Credentials;
 use crate::clock::Clock;
 use crate::handler::{App, Invocation};
-use crate::local::cloud::{LocalCloud, REGION, Scene, role_arn};
+use crate::local::cloud::{LocalCloud, REGION, role_arn};
+use crate::local::scene::Scene;
 use crate::local::world;
 use crate::policy::Request;
 use crate::report::{Finding, Level, Report, Severity, Status, Unit};
@@ -169,7 +170,7 @@ async fn locally(args: &Args, clock: &Clock, request: &Value) -> Result<Report, 
     let function = Path::new("bootstrap");
     let cloud = LocalCloud::start(clock, world::Settings::default(), function, 0).await?;
     let work = async {
-        cloud.set(args.world).await?;
+        args.world.set(&cloud).await?;
         let mut env = vec![
             ("APPSNAP_ECS_ENDPOINT", cloud.endpoint()),
             ("APPSNAP_STS_ENDPOINT", cloud.endpoint()),

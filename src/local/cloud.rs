@@ -56,30 +56,6 @@ const PRESCRIPT: &str =
     "#!/bin/sh\n# A real one locks the database here.\necho \"appsnap-mark: phase=$APPSNAP_PHASE\"\n";
 const POSTSCRIPT: &str = "#!/bin/sh\n# A real one unlocks here; it is told what was reached.\necho \"outcome so far: $APPSNAP_OUTCOME\"\n";
 
-/// Which instances a local cloud has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scene {
-    /// A real Linux guest and a simulated Windows.
-    Demo,
-}
-
-impl Scene {
-    /// What there is.
-    pub const NAMES: [&str; 1] = ["demo"];
-
-    /// By its name.
-    pub fn named(name: &str) -> Option<Self> {
-        (name == "demo").then_some(Self::Demo)
-    }
-
-    /// Its instances.
-    pub fn instances(self) -> &'static [&'static str] {
-        match self {
-            Self::Demo => &[INSTANCE, windows::INSTANCE],
-        }
-    }
-}
-
 /// A running local cloud with one guest. [`close`](Self::close) takes it away; if the process dies, its reaper does.
 pub struct LocalCloud {
     /// The API.
@@ -173,13 +149,6 @@ impl LocalCloud {
             self.guest.write_file(path, text.as_bytes(), mode).await?;
         }
         Ok(())
-    }
-
-    /// Brings in what belongs to a scene beside what every cloud starts with.
-    pub async fn set(&self, scene: Scene) -> Result<(), Failure> {
-        match scene {
-            Scene::Demo => self.write_scripts("0700").await,
-        }
     }
 
     /// Keys of the function's role, with the variables that hold them, for whoever acts in its place.
