@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::local::world::Settings;
 use crate::protect::realm::{EXTERNAL_ID, REGIONS, ROLES, Realm};
-use crate::report::Severity;
+use crate::report::{Level, Severity};
 
 const DUE: &str = "2026-11-22T03:00:00Z";
 
@@ -207,8 +207,14 @@ async fn a_unit_whose_turn_comes_in_a_blackout_window_is_missed() {
 #[tokio::test(start_paused = true)]
 async fn a_fleet_that_meets_rate_limits_is_slower_and_loses_nobody() {
     // Those that come once or twice for each.
-    let often =
-        ["DescribeInvocations", "RunCommand", "TagResources", "DescribeDisks", "DescribeInstanceRamRole"];
+    let often = [
+        "DescribeInvocations",
+        "DescribeSnapshotGroups",
+        "RunCommand",
+        "TagResources",
+        "DescribeDisks",
+        "DescribeInstanceRamRole",
+    ];
     let limits = often.map(|action| (action.to_string(), 25)).into();
     let realm = slow_fleet(Settings { limits, ..Settings::default() });
     let report = send(&realm, tick(json!({}))).await;
@@ -217,4 +223,22 @@ async fn a_fleet_that_meets_rate_limits_is_slower_and_loses_nobody() {
     let lost: Vec<_> = report.units.iter().filter(throttled).collect();
     assert!(lost.is_empty(), "{} units, e.g. {:?}", lost.len(), lost[0]);
     assert!(report.duration_ms > 120_000, "{} ms", report.duration_ms);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_instance_of_a_fleet_is_a_success_and_its_repeat_is_one_at_any_time() {
+    let realm = Realm::new(Settings::default());
+    nightly(&realm, "i-1", "1", REGIONS[0]);
+    realm.world.lock().unwrap().instance_mut("i-1").unwrap().status = "Stopped".into();
+    let event = tick(json!({ "startWithinSeconds": 3600 }));
+    let report = send(&realm, event.clone()).await;
+    assert_eq!((report.status, report.units[0].level), (Status::Succeeded, Level::Crash));
+    assert_eq!((&report.units[0].reasons[0][..], realm.calls("RunCommand")), ("instance.stopped", 0));
+    // Too late for a run, with another tag, and up again: it is a repeat all the same.
+    realm.world.lock().unwrap().instance_mut("i-1").unwrap().status = "Running".into();
+    realm.world.lock().unwrap().instance_mut("i-1").unwrap().tags.0.clear();
+    realm.clock.sleep(std::time::Duration::from_secs(5 * 3600)).await;
+    let again = send(&realm, event).await;
+    assert_eq!((again.status, again.outcome), (Status::Skipped, Some(Status::Succeeded)));
+    assert_eq!((realm.calls("CreateSnapshotGroup"), realm.calls("RunCommand")), (1, 0));
 }

@@ -12,7 +12,7 @@ use super::session::{group_description, group_name, group_tags};
 use super::settle::{labelled, others};
 use super::tell::members;
 use super::{Outcome, Task, add_finding, attempts, mark, reasons, status_of};
-use crate::acs::Error;
+use crate::acs::{Error, past_limits};
 use crate::api::ecs::{self, CreateSnapshotGroup, SnapshotGroup};
 use crate::eligibility::refused;
 use crate::eligibility::rules::STOPPED;
@@ -97,7 +97,10 @@ async fn create(task: &Task, attempt: &str) -> Result<String, Error> {
         tags: &tags,
         resource_group_id: task.request.snapshot.resource_group_id.as_deref(),
     };
-    ecs::create_snapshot_group(&task.client, &wanted).await
+    // Nothing waits for it frozen; what is left then is for finding the group and labelling it.
+    let limit = task.deadline - PATIENCE - PATIENCE;
+    let create = || ecs::create_snapshot_group(&task.client, &wanted);
+    past_limits(task.client.clock(), limit, create).await
 }
 
 /// Whether the ClientToken is somebody else's by now.

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -195,4 +196,23 @@ async fn where_no_more_is_wanted_nothing_is_missing() {
     };
     let (outcome, _) = deliver(&Cloud::default(), Trouble::None, true, change).await;
     assert_eq!((outcome.status, outcome.unit.reasons.len()), (Status::Succeeded, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_limit_is_waited_for_since_nothing_is_frozen() {
+    for action in ["groups of the run", "CreateSnapshotGroup"] {
+        let (cloud, asked_for) = (Cloud::default(), Arc::new(AtomicU32::new(0)));
+        let (mut task, _) = scripted_with(move |call, params| {
+            let throttled = call == action && asked_for.fetch_add(1, Ordering::Relaxed) < 5;
+            if throttled {
+                Some(refuse("Throttling.User"))
+            } else {
+                cloud.answer(call, params, Trouble::None)
+            }
+        });
+        task.at_rest = true;
+        let Next::Attempt(unit) = any_earlier(&task).await else { panic!("{action}: it has given up") };
+        let outcome = any_protect(&task, unit).await;
+        assert_eq!((outcome.status, outcome.unit.level), (Status::Succeeded, Level::Crash), "{action}");
+    }
 }

@@ -8,7 +8,9 @@ use super::targets::Place;
 use crate::acs::{Client, Credentials, Endpoints, Reply, Role, Settings as Caller, Transport, Wire};
 use crate::clock::Clock;
 use crate::eligibility::Support;
-use crate::local::world::{self, Call, Disk, Instance, Policy, Settings, Tags, Trust, World};
+use crate::local::world::{
+    self, Call, Disk, Effect, Happening, Instance, Policy, Settings, Tags, Trust, World,
+};
 
 /// The function's region, and another one.
 pub const REGIONS: [&str; 2] = ["cn-hangzhou", "cn-shanghai"];
@@ -93,7 +95,14 @@ impl Realm {
             headers.push(("host".into(), host.into()));
             let (method, path, query) = ("POST".into(), format!("/{path}"), query.into());
             let call = Call { method, path, query, headers, body: wire.body.clone() };
-            let (reply, _) = world.lock().unwrap().handle(clock.now(), &call);
+            let mut world = world.lock().unwrap();
+            let (reply, effects) = world.handle(clock.now(), &call);
+            for effect in effects {
+                // Cuts are made at once; no guest carries out a command.
+                if let Effect::CloneDisk { snapshot_id, .. } = effect {
+                    world.report(clock.now(), Happening::DiskCloned { snapshot_id });
+                }
+            }
             Ok(Reply::new(reply.status, reply.rendered().1))
         })
     }

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use super::reasons;
 use super::survey::{Surveyed, missing, survey};
 use crate::acs::{Client, past_limits};
+use crate::api::ecs::GroupFilter;
 use crate::api::{assistant, ecs};
 use crate::eligibility::{self, DiskFacts, Support};
 use crate::policy::{MAX_UNITS, Request};
@@ -143,14 +144,20 @@ pub async fn resolve(
     Ok(resolved)
 }
 
-/// The instances on which an earlier delivery of the event has begun, by its invocations' tags.
+/// The instances on which an earlier delivery of the event has begun, by the tags of its invocations, and of its groups:
+/// of a stopped instance there is no invocation.
 async fn begun(place: Place, run: String) -> Result<Vec<String>, ErrorReport> {
     let tags = [("appsnap:run".to_string(), run)];
     let look = || assistant::invocations_by_tag(&place.client, &place.region_id, &tags);
     let found = past_limits(place.client.clock(), place.deadline, look).await;
     let found = found.map_err(|error| ErrorReport::from(&error))?;
-    let ids: BTreeSet<String> =
+    let mut ids: BTreeSet<String> =
         found.into_iter().flat_map(|one| one.instances).map(|on| on.instance_id).collect();
+    let filter = GroupFilter { tags: &tags, ..GroupFilter::default() };
+    let look = || ecs::describe_snapshot_groups(&place.client, &place.region_id, &filter);
+    let groups = past_limits(place.client.clock(), place.deadline, look).await;
+    let groups = groups.map_err(|error| ErrorReport::from(&error))?;
+    ids.extend(groups.into_iter().map(|group| group.instance_id).filter(|id| !id.is_empty()));
     Ok(ids.into_iter().collect())
 }
 
