@@ -126,7 +126,8 @@ fn arn(names: &Names, role: &str) -> String {
 
 fn script(names: &Names, plugin: bool) -> String {
     let mut text = String::from(
-        "# RAM roles for appsnap: a script for the Alibaba Cloud CLI (`aliyun configure` first). Read it, then run it\n\
+        "#!/bin/sh\n\
+         # RAM roles for appsnap: a script for the Alibaba Cloud CLI (`aliyun configure` first). Read it, then run it\n\
          # by `sh`. The documents between the quotes can as well be pasted into the RAM console.\n\
          # What is there already is told as EntityAlreadyExists and stays as it is; a policy is changed by\n\
          # `aliyun ram CreatePolicyVersion --SetAsDefault true`.\n",
@@ -161,4 +162,19 @@ fn for_machines(names: &Names, plugin: bool) -> Value {
         "environment": { "APPSNAP_FUNCTION_ROLE": arn(names, &names.function_role),
                          "APPSNAP_ROLE_ARN": arn(names, &names.work_role) },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// For those who have no Rust: the script with `<account>` and `<region>` to be put in by sed.
+    #[test]
+    fn the_script_in_policies_is_the_one_that_is_printed() {
+        let names =
+            Names { account: "<account>".into(), regions: vec!["<region>".into()], ..Names::default() };
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/policies/ram.sh");
+        let written = std::fs::read_to_string(file).unwrap_or_default();
+        assert!(written == script(&names, false), "policies/ram.sh has to say:\n{}", script(&names, false));
+    }
 }
