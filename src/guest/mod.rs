@@ -9,8 +9,11 @@
 //! The source is in six files of shell beside this one (`sequence.sh` tells the story); [`render`] packs them,
 //! [`told`] reads the one line of JSON that comes back.
 //!
+//! [`pinned`] is the same with commands that the operator has registered: a run sends only values to them.
+//!
 //! [`plugin`] is the other engine: one command that runs the vendor's app-snapshot-plugin.
 
+pub mod pinned;
 pub mod plugin;
 pub mod render;
 pub mod told;
