@@ -130,6 +130,7 @@ impl App {
                 os_type: if surveyed.os_type.is_empty() { "linux".into() } else { surveyed.os_type.clone() },
                 at_rest: surveyed.at_rest(),
                 disks: surveyed.disks.clone(),
+                pinned: self.pinned,
                 due: origin.due,
                 started: origin.started,
                 deadline: invocation.deadline - FAREWELL,

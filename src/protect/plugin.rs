@@ -88,6 +88,12 @@ fn group_name(task: &Task, attempt: &str) -> String {
 
 /// Sends the command; what forbids it is told in `unit` as findings.
 async fn start(task: &Task, unit: &mut Unit, attempt: &str) -> Result<String, Stop> {
+    if task.pinned {
+        let finding = reasons::finding("pinned.engine", "", &task.instance_id, Severity::Blocker);
+        add_finding(&mut unit.findings, finding);
+        unit.reasons.push("pinned.engine".into());
+        return Err(Stop::Refused);
+    }
     let limit = task.deadline - SignedDuration::from_secs((sequence_seconds(task) + DELIVERY) as i64);
     let (client, region_id, instance_id) = (&task.client, &*task.region_id, &*task.instance_id);
     let disks = || ecs::describe_disks_of(client, region_id, instance_id);

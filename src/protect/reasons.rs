@@ -100,6 +100,21 @@ pub const TABLE: &[(&str, &str, &str)] = &[
     ),
     (STOPPED.code, STOPPED.message, STOPPED.cure),
     (
+        "pinned.file",
+        "Cloud Assistant did not run the registered command from a file of its own, from which it reads its values",
+        "free space on the guest's system disk, where Cloud Assistant keeps its commands; run again",
+    ),
+    (
+        "pinned.mixed",
+        "the registered commands that came first and second are of two versions",
+        "use one version of appsnap at a time; run again",
+    ),
+    (
+        "pinned.value",
+        "a value was refused by the registered command: it is not of the kind that this place takes",
+        "report this, if appsnap sent it; else find out who else may invoke the command",
+    ),
+    (
         "report.lost",
         "the guest's report did not come, or the sequence did not reach its end",
         "check that Cloud Assistant is alive in the guest, then send the event again: it settles the run",
@@ -249,6 +264,11 @@ pub const NOTES: &[(&str, &str, &str)] = &[
 
 /// Code, meaning, cure of the vendor's plugin as engine; [`EXITS`] has its manager's exit codes.
 pub const PLUGIN: &[(&str, &str, &str)] = &[
+    (
+        "pinned.engine",
+        "in pinned mode the vendor's plugin cannot be run: it takes RunCommand",
+        "on Linux use engine sequence; for Windows a function of its own without APPSNAP_PINNED",
+    ),
     (
         "plugin.category",
         "the plugin (1.8) was seen to leave out ESSD AutoPL disks as soon as one disk is excluded",

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::command::{DELIVERY, sequence_seconds};
 use super::nonces::Nonces;
 use super::{Stop, Task, reasons};
-use crate::acs::{Call, Network, Role, presign};
+use crate::acs::{Call, Endpoints, Network, Role, presign};
 use crate::api::ecs::{
     CreateSnapshotGroup, GroupFilter, create_snapshot_group_call, describe_snapshot_groups_call,
 };
@@ -73,6 +73,24 @@ pub fn session_policy(region: &str, account: &str, instance: &str, disks: &[Stri
     (statement(vec![of("instance", instance), of("disk", "*")]), true)
 }
 
+/// Where the guest reaches ECS.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn guest_endpoint(
+    endpoints: &Endpoints,
+    wanted: &Endpoint,
+    region_id: &str,
+) -> Result<crate::acs::Endpoint, String> {
+    let ecs = &crate::api::ecs::ECS;
+    match wanted {
+        Endpoint::Host(host) => crate::acs::Endpoint::parse("linux.endpoint", host),
+        Endpoint::Public => endpoints.seen_from(Network::Public, ecs, region_id),
+        Endpoint::Vpc => endpoints.seen_from(Network::Vpc, ecs, region_id),
+    }
+    .map_err(|error| error.to_string())
+}
+
 /// Signs the variants: one date, one token, a nonce each. Also what can later be asked about their nonces, and the
 /// findings about how far the session is narrowed.
 pub async fn sign(
@@ -105,15 +123,8 @@ pub async fn sign(
     // Long enough to ask about the nonces after the longest postscript.
     let life = sequence_seconds(task) + 2 * DELIVERY;
     let credentials = client.credentials(Duration::from_secs(life)).await?;
-    let network = match &task.request.linux.endpoint {
-        Endpoint::Public => Network::Public,
-        _ => Network::Vpc,
-    };
-    let endpoint = match &task.request.linux.endpoint {
-        Endpoint::Host(host) => crate::acs::Endpoint::parse("linux.endpoint", host),
-        _ => task.client.endpoints().seen_from(network, &crate::api::ecs::ECS, &task.region_id),
-    }
-    .map_err(|error| own("endpoint", error.to_string()))?;
+    let endpoint = guest_endpoint(task.client.endpoints(), &task.request.linux.endpoint, &task.region_id)
+        .map_err(|error| own("endpoint", error))?;
     let tags = group_tags(task, attempt, mounts);
     let create = create_snapshot_group_call(&CreateSnapshotGroup {
         region_id: &task.region_id,
