@@ -53,13 +53,10 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
     let credentials = Credentials::resolve(None, &env).map_err(|error| said(&error))?;
     let client = client(&Clock::system(), &env, region, bundle.as_deref().map(Path::new), credentials)?;
     let registered = register(&client, region, &commands).await?;
-    let resources: Vec<String> =
-        registered.iter().map(|one| format!("acs:ecs:{region}:*:command/{}", one.id)).collect();
-    let statement = json!({ "Effect": "Allow", "Action": "ecs:InvokeCommand", "Resource": resources });
     if args.json {
         let shown = |one: &Registered| json!({ "name": one.name, "commandId": one.id, "new": one.new });
         let (key, sequence) = order::tag();
-        let told = json!({ "regionId": region, key: sequence, "statement": statement,
+        let told = json!({ "regionId": region, key: sequence,
             "commands": registered.iter().map(shown).collect::<Vec<_>>() });
         out(&format!("{told:#}\n"))?;
     } else {
@@ -68,8 +65,12 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
             let how = if one.new { "registered" } else { "was there" };
             text += &format!("{region}  {}  {}  {how}\n", one.id, one.name);
         }
-        text += "\nThe commands' part of the role's policy (policies/protect-pinned.json), in place of ecs:RunCommand:\n\n";
-        text += &format!("{statement:#}\n\nThen set APPSNAP_PINNED=true for the function.\n");
+        let ids: Vec<String> = registered.iter().map(|one| format!(" --pinned {}", one.id)).collect();
+        text += &format!(
+            "\nThe role's policy, in place of protect: appsnap ram --account ACCOUNT --region {region}{}\n\
+             Then set APPSNAP_PINNED=true for the function.\n",
+            ids.concat()
+        );
         out(&text)?;
     }
     Ok(0)
