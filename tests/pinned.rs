@@ -112,6 +112,23 @@ fn a_pinned_run_is_frozen_visible_and_thawed_under_every_shell() {
 }
 
 #[test]
+fn what_pin_prints_is_what_would_be_registered() {
+    let file = std::env::temp_dir().join(format!("appsnap-pin-{}.json", std::process::id()));
+    let request = r#"{ "policy": "p", "regionId": "cn-beijing", "targets": { "instanceIds": ["i-1"] },
+        "linux": { "preScriptPath": "/opt/pre.sh", "endpoint": "public" } }"#;
+    std::fs::write(&file, request).unwrap();
+    let mut appsnap = std::process::Command::new(env!("CARGO_BIN_EXE_appsnap"));
+    let output =
+        appsnap.args(["pin", "--print"]).arg(&file).env_remove("APPSNAP_ECS_ENDPOINT").output().unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.matches("\n#=\n{{values}}\n").count() == 3, "{text}");
+    for fixed in ["PRE='/opt/pre.sh'\nPOST=''\n", "HOST='ecs.cn-beijing.aliyuncs.com'\n"] {
+        assert_eq!(text.matches(fixed).count(), 1, "{fixed}");
+    }
+}
+
+#[test]
 fn what_stands_in_the_place_of_a_value_is_never_run() {
     if !need(&TOOLS) {
         return;

@@ -173,3 +173,19 @@ fn for_machines(names: &Names, plugin: bool) -> Value {
                          "APPSNAP_ROLE_ARN": arn(names, &names.work_role) },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pinned_takes_the_place_of_protect() {
+        let of = |commands: &[&str]| -> Vec<&str> {
+            let commands = commands.iter().map(|id| id.to_string()).collect();
+            let names = Names { commands, ..Names::default() };
+            chosen(&names, false).filter(|one| !one.is_trust()).map(|one| one.name).collect()
+        };
+        assert_eq!(of(&[]), ["function", "survey", "protect"]);
+        assert_eq!(of(&["c-1"]), ["function", "survey", "protect-pinned"]);
+    }
+}

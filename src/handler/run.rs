@@ -355,4 +355,14 @@ mod tests {
             assert_eq!((ran, code), (begun, (!begun).then_some("unit.late")), "{seconds}");
         }
     }
+
+    #[tokio::test]
+    async fn pinned_is_true_or_false_and_nothing_else() {
+        let app = |value: &str| {
+            let env = [("APPSNAP_PINNED".to_string(), value.to_string())].into();
+            App::new(crate::clock::Clock::system(), env).map(|app| app.pinned)
+        };
+        assert_eq!((app(""), app("false"), app("true")), (Ok(false), Ok(false), Ok(true)));
+        assert!(app("yes").unwrap_err().contains("APPSNAP_PINNED"));
+    }
 }

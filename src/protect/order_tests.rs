@@ -99,3 +99,12 @@ async fn scripts_of_another_request_are_not_what_is_registered() {
     let outcome = protect(&task, blank(&task)).await;
     assert_eq!(outcome.unit.error.unwrap().code, "pinned.missing");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_vendors_plugin_is_refused_in_pinned_mode_and_nothing_is_sent() {
+    let (mut task, asked) = scripted_with(|_, _| None);
+    (task.pinned, task.request.linux.engine) = (true, crate::policy::Engine::Plugin);
+    let outcome = crate::protect::protect(&task, blank(&task)).await;
+    assert_eq!((outcome.status, outcome.unit.reasons), (Status::Refused, vec!["pinned.engine".to_string()]));
+    assert!(outcome.unit.findings[0].cure.contains("APPSNAP_PINNED") && asked.lock().unwrap().is_empty());
+}
