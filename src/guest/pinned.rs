@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::render::{
     Data, PREPARE, Plan, RenderError, SETTLE_BODY, Signed, find_body, go_body, pack, plan_data,
-    sequence_sha256, signed_data,
+    sequence_sha256, signed_data, strip,
 };
 
 /// Most bytes of a registered text with its value: 18 KB of Base64, which is what InvokeCommand takes by its page
@@ -17,8 +17,7 @@ use super::render::{
 pub const LIMIT: usize = 13_824;
 /// Name of the one parameter of each command.
 pub const PARAMETER: &str = "values";
-/// Most bytes that a value may unpack to.
-const UNPACKED: usize = 32_768;
+const HEAD: &str = include_str!("pinned.sh");
 
 /// What a registered text has fixed, of what a run may ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,44 +106,13 @@ pub fn settle_command() -> Result<Command, RenderError> {
 /// What prints the checked values.
 const OUT: &str = "printf %s \"$o\"";
 
-/// `w` is first the value, then what of it is not read yet; `p` reads it and adds assignments to `o`. Nothing of the
-/// value is ever run or evaluated: it is compared with patterns and cut.
 fn command(kind: &'static str, fields: &[Field], fixed: &Data, body: &str) -> Result<Command, RenderError> {
     let list: String = fields.iter().map(|(name, class, most)| format!(" '{name}:{class}:{most}'")).collect();
+    let (read, fixed) = (strip(HEAD), &fixed.0);
     let head = format!(
-        r##"#!/bin/sh
-# appsnap {kind}, pinned; `appsnap sequence` prints what is packed here. What follows the line #= is data, and never run
-umask 077
-LC_ALL=C a= n='
-'
-export LC_ALL
-u() {{ printf %s "$1" | base64 -d | gzip -dc; }}
-e() {{ printf '{{"appsnap":"1","run":"%s","phase":"refused","reason":["%s"]}}\n' "$a" "$1"; exit 20; }}
-x() {{ e "pinned.value $k is not what it may be"; }}
-p() {{
-for f; do
-k=${{f%%:*}} m=${{f##*:}} c=${{f#*:}} c=${{c%:*}} v=${{w%%"$n"*}} w=${{w#*"$n"}}
-case $k$v in FAST | TOKEN) ;; "$k") x ;; esac
-case $v in *[!$c]*) x ;; esac
-l=${{#v}}
-[ "$c" != 0-9 ] || case $v in 0* | ???????????*) x ;; *) l=$v ;; esac
-[ "$l" -le "$m" ] || x
-[ $k != RUN ] || case $v in a-*) a=$v ;; *) x ;; esac
-o="$o$k='$v'$n"
-done
-k=more
-[ ! "$w" ] || x
-}}
-case $0 in /*) [ -f "$0" ] && [ ! -L "$0" ] ;; *) false ;; esac || e 'pinned.file the script does not run from its own file'
-w=$(sed '1,/^#=$/d' "$0")
-{PREPARE}k='what was sent'
-case $w in '' | *[!A-Za-z0-9+/=]*) x ;; esac
-w=$(u "$w" | head -c {UNPACKED})$n
-o="{assignments}"
-p{list}
-d=/run/appsnap/$a
-"##,
-        assignments = fixed.0,
+        "#!/bin/sh\n# appsnap {kind}, pinned; `appsnap sequence` prints what is packed here. \
+         What follows the line #= is data, and never run\n\
+         {read}{PREPARE}r\no=\"{fixed}\"\np{list}\nd=/run/appsnap/$a\n"
     );
     let text = format!("{head}{}; exit 1\n#=\n{{{{{PARAMETER}}}}}", body.trim_end());
     // The vendor would take any other pair of braces for a parameter too.

@@ -134,7 +134,7 @@ fn rest() -> String {
 }
 
 /// Drops comments, indentation and empty lines. A comment ends a line as ` # …` without a quote, `$` or `}` in it.
-fn strip(source: &str) -> String {
+pub(super) fn strip(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     for line in source.lines().map(str::trim) {
         if line.is_empty() || line.starts_with('#') {
