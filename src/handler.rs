@@ -170,6 +170,7 @@ impl App {
             policy: policy.into(),
             occurrence: origin.occurrence.clone(),
             trigger: origin.kind.as_str().into(),
+            dry_run: false,
             status,
             repeats: None,
             outcome: None,

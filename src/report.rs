@@ -189,6 +189,9 @@ pub struct Unit {
     pub wanted: Level,
     /// The level reached and shown.
     pub level: Level,
+    /// Of a dry run: the level that a run would reach, as far as can be told beforehand; `None`: nobody can tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected_level: Option<Level>,
     /// Why the level is not higher: codes.
     pub reasons: Vec<String>,
     /// `ssg-…`
@@ -251,6 +254,9 @@ pub struct Report {
     pub occurrence: String,
     /// `timer`, `eventbridge` or `manual`.
     pub trigger: String,
+    /// A check: everything was judged, nothing was touched. Left out where false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
     /// How it ended.
     pub status: Status,
     /// Of a skipped run: the run it repeats.

@@ -2,92 +2,31 @@
 //! multipath, NFS) is walked in a copy of /sys and /proc. It needs no root and skips nothing.
 #![allow(clippy::disallowed_methods)] // one test measures real time
 
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+#[path = "common/tree.rs"]
+mod tree;
+
 use std::time::{Duration, Instant};
 
 use appsnap::guest::render;
 use appsnap::guest::told::Told;
+use tree::Tree;
 
-/// A recorded tree and a run directory, removed at the end.
-struct Tree(PathBuf);
-
-impl Tree {
-    fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("appsnap-tree-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let tree = Tree(std::env::temp_dir().join(name));
-        tree.file("proc/self/mountinfo", "");
-        tree
+/// What `find` tells of the disks, under each shell that is here.
+fn find(tree: &Tree, disks: &str) -> Told {
+    let data = "RUN=t1 POLICY=p WANT=filesystem MIN=crash PRE= POST= LIMIT=10 FREEZE=1 WINDOW=5 THAWON=visible \
+                VISTIME=3 TOTAL=60 CA= SEQUENCE=x";
+    let runs = tree.run("find", &render::sequence(), &format!("{data} DISKS='{disks}'\n"));
+    let told = runs.into_iter().map(|(shell, text, log)| {
+        assert_eq!(log, "", "{shell}: the sequence said something on its error output");
+        let mut told = Told::read(&text).unwrap_or_else(|| panic!("{shell}: {text}"));
+        told.steps.clear(); // times differ
+        (shell, told)
+    });
+    let told: Vec<_> = told.collect();
+    for (shell, again) in &told {
+        assert_eq!(*again, told[0].1, "{shell}");
     }
-
-    fn file(&self, path: &str, text: &str) {
-        let path = self.0.join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    }
-
-    /// A block device as /sys has it: below its disk where `name` is `disk/partition`, and in /sys/class/block.
-    fn device(&self, name: &str, dev: &str) {
-        let own = name.rsplit('/').next().unwrap();
-        self.file(&format!("sys/block/{name}/dev"), &format!("{dev}\n"));
-        if name.contains('/') {
-            self.file(&format!("sys/block/{name}/partition"), "1\n");
-        }
-        let class = self.0.join("sys/class/block");
-        std::fs::create_dir_all(&class).unwrap();
-        std::os::unix::fs::symlink(self.0.join("sys/block").join(name), class.join(own)).unwrap();
-    }
-
-    /// `upper` stands on `lower`.
-    fn stack(&self, lower: &str, upper: &str) {
-        let below = lower.rsplit('/').next().unwrap();
-        self.file(&format!("sys/block/{lower}/holders/{upper}/uevent"), "");
-        self.file(&format!("sys/block/{upper}/slaves/{below}/uevent"), "");
-    }
-
-    fn mounts(&self, lines: &[(&str, &str, &str, &str)]) {
-        let line = |(n, (dev, kind, source, at)): (usize, &(&str, &str, &str, &str))| {
-            format!("{} 1 {dev} / {at} rw,relatime shared:{n} - {kind} {source} rw\n", n + 20)
-        };
-        let text: String = lines.iter().enumerate().map(line).collect();
-        self.file("proc/self/mountinfo", &text);
-    }
-
-    /// What `find` tells of the disks, under each shell that is here.
-    fn find(&self, disks: &str) -> Told {
-        let run = self.0.join("run");
-        std::fs::create_dir_all(&run).unwrap();
-        std::fs::write(run.join("sequence.sh"), render::sequence()).unwrap();
-        let data = "RUN=t1 POLICY=p WANT=filesystem MIN=crash PRE= POST= LIMIT=10 FREEZE=1 WINDOW=5 THAWON=visible \
-                    VISTIME=3 TOTAL=60 CA= SEQUENCE=x";
-        std::fs::write(run.join("data"), format!("{data} DISKS='{disks}'\n")).unwrap();
-        let told = |shell: &[&str]| {
-            let mut command = Command::new(shell[0]);
-            command.args(&shell[1..]).arg(run.join("sequence.sh")).args(["find"]).arg(&run);
-            let output = command.env("APPSNAP_ROOT", &self.0).output().ok()?;
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            let log = std::fs::read_to_string(run.join("log")).unwrap_or_default();
-            assert_eq!(log, "", "{shell:?}: the sequence said something on its error output");
-            let mut told = Told::read(&text).unwrap_or_else(|| panic!("{shell:?}: {text}"));
-            told.steps.clear(); // times differ
-            Some(told)
-        };
-        let first = told(&["sh"]).expect("there is a shell");
-        for shell in [&["dash"][..], &["bash"], &["busybox", "sh"]] {
-            if let Some(again) = told(shell) {
-                assert_eq!(again, first, "{shell:?}");
-            }
-        }
-        first
-    }
-}
-
-impl Drop for Tree {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+    told[0].1.clone()
 }
 
 fn mounts(told: &Told) -> Vec<(&str, &str)> {
@@ -107,9 +46,9 @@ fn an_nvme_disk_is_known_by_its_controllers_serial_and_its_partitions_are_found(
     tree.file("sys/block/nvme1n1/device/serial", "bp1data0000000000000\n");
     tree.device("nvme1n1/nvme1n1p1", "259:2");
     tree.mounts(&[("259:0", "ext4", "/dev/nvme0n1", "/"), ("259:2", "xfs", "/dev/nvme1n1p1", "/data")]);
-    let told = tree.find("d-bp1data0000000000000");
+    let told = find(&tree, "d-bp1data0000000000000");
     assert_eq!((mounts(&told), codes(&told)), (vec![("d-bp1data0000000000000", "/data")], vec![]));
-    let told = tree.find("d-bp1nowhere0000000000");
+    let told = find(&tree, "d-bp1nowhere0000000000");
     assert_eq!(codes(&told), ["disk.not_found"]);
 }
 
@@ -127,13 +66,13 @@ fn lvm() -> Tree {
 
 #[test]
 fn a_logical_volume_over_two_disks_is_frozen_once() {
-    let told = lvm().find("d-bp1one d-bp1two");
+    let told = find(&lvm(), "d-bp1one d-bp1two");
     assert_eq!((mounts(&told), codes(&told)), (vec![("d-bp1one", "/db")], vec![]));
 }
 
 #[test]
 fn a_volume_that_also_stands_on_a_disk_outside_of_the_group_lowers_the_level() {
-    let told = lvm().find("d-bp1two");
+    let told = find(&lvm(), "d-bp1two");
     assert_eq!((mounts(&told), codes(&told)), (vec![("d-bp1two", "/db")], vec!["fs.spans"]));
 }
 
@@ -150,9 +89,9 @@ fn an_md_mirror_on_partitions_is_followed() {
     }
     tree.device("md0", "9:0");
     tree.mounts(&[("9:0", "ext4", "/dev/md0", "/mirror")]);
-    let told = tree.find("d-bp1one d-bp1two");
+    let told = find(&tree, "d-bp1one d-bp1two");
     assert_eq!((mounts(&told), codes(&told)), (vec![("d-bp1one", "/mirror")], vec![]));
-    assert_eq!(codes(&tree.find("d-bp1one")), ["fs.spans"]);
+    assert_eq!(codes(&find(&tree, "d-bp1one")), ["fs.spans"]);
 }
 
 #[test]
@@ -165,7 +104,7 @@ fn both_paths_of_a_multipath_disk_are_one_disk() {
     }
     tree.device("dm-3", "252:3");
     tree.mounts(&[("252:3", "ext4", "/dev/mapper/mpatha", "/san")]);
-    let told = tree.find("d-bp1multi");
+    let told = find(&tree, "d-bp1multi");
     assert_eq!((mounts(&told), codes(&told)), (vec![("d-bp1multi", "/san")], vec![]));
 }
 
@@ -175,11 +114,11 @@ fn a_network_file_system_elsewhere_is_a_note_and_a_shared_one_on_a_chosen_disk_r
     tree.device("vdb", "253:16");
     tree.file("sys/block/vdb/serial", "bp1one\n");
     tree.mounts(&[("253:16", "ext4", "/dev/vdb", "/data"), ("0:50", "nfs4", "10.0.0.1:/share", "/nas")]);
-    let told = tree.find("d-bp1one");
+    let told = find(&tree, "d-bp1one");
     assert_eq!((mounts(&told), codes(&told)), (vec![("d-bp1one", "/data")], vec![]));
     assert_eq!(told.notes[0].0, "fs.network");
     tree.mounts(&[("253:16", "gfs2", "/dev/vdb", "/shared")]);
-    let told = tree.find("d-bp1one");
+    let told = find(&tree, "d-bp1one");
     assert_eq!(codes(&told), ["fs.shared"]);
 }
 
@@ -192,7 +131,7 @@ fn an_ordinary_uefi_system_disk_is_no_drama() {
         tree.device(part, dev);
     }
     tree.mounts(&[("253:3", "ext4", "/dev/vda3", "/"), ("253:1", "vfat", "/dev/vda1", "/boot/efi")]);
-    let told = tree.find("d-bp1sys");
+    let told = find(&tree, "d-bp1sys");
     assert_eq!((mounts(&told), codes(&told)), (vec![("d-bp1sys", "/")], vec![]));
 }
 
@@ -207,14 +146,14 @@ fn a_btrfs_is_found_by_each_of_its_devices_and_by_a_volumes_name() {
     }
     for source in ["/dev/mapper/vg-lv", "/dev/vdd"] {
         tree.mounts(&[("0:40", "btrfs", source, "/pool"), ("0:41", "tmpfs", "/dev/vdd", "/tmp")]);
-        let told = tree.find("d-bp1one d-bp1two d-bp1three");
+        let told = find(&tree, "d-bp1one d-bp1two d-bp1three");
         assert_eq!((mounts(&told), codes(&told)), (vec![("d-bp1one", "/pool")], vec![]), "{source}");
-        let told = tree.find("d-bp1three");
+        let told = find(&tree, "d-bp1three");
         assert_eq!((mounts(&told), codes(&told)), (vec![("d-bp1three", "/pool")], vec!["fs.spans"]));
     }
     // Mounted, but not here: /sys shows it in every mount namespace.
     tree.mounts(&[]);
-    assert_eq!(codes(&tree.find("d-bp1one d-bp1two d-bp1three")), ["fs.namespace", "fs.namespace"]);
+    assert_eq!(codes(&find(&tree, "d-bp1one d-bp1two d-bp1three")), ["fs.namespace", "fs.namespace"]);
 }
 
 #[test]
@@ -232,7 +171,7 @@ fn what_stands_on_top_is_frozen_first_and_the_root_last() {
         ("7:0", "ext4", "/dev/loop0", "/mnt"),
         ("253:16", "xfs", "/dev/vdb", "/a/very/long/bind/mount"),
     ]);
-    let told = tree.find("d-bp1sys d-bp1one");
+    let told = find(&tree, "d-bp1sys d-bp1one");
     let order: Vec<&str> = told.file_systems.iter().map(|fs| fs.mount.as_str()).collect();
     assert_eq!((order, codes(&told)), (vec!["/mnt", "/srv", "/"], vec![]));
 }
@@ -260,7 +199,7 @@ fn many_images_and_mounts_are_walked() {
     let lines: Vec<_> = mounts.iter().map(|(a, b, c, d)| (&**a, *b, &**c, &**d)).collect();
     tree.mounts(&lines);
     let begin = Instant::now();
-    let told = tree.find("d-bp1sys");
+    let told = find(&tree, "d-bp1sys");
     assert_eq!((self::mounts(&told), codes(&told)), (vec![("d-bp1sys", "/")], vec![]));
     // Four shells in 2 s; with a fork for each mount and image it was 65 s.
     assert!(begin.elapsed() < Duration::from_secs(40), "{:?}", begin.elapsed());

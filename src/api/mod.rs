@@ -10,6 +10,7 @@ pub mod assistant;
 pub mod command;
 pub mod ecs;
 pub mod fc;
+pub mod preflight;
 #[cfg(test)]
 mod testing;
 

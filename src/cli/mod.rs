@@ -1,6 +1,7 @@
 //! The operator's command, one file per verb. Exit codes are those of the report's status; 2 is wrong usage.
 
 mod bootstrap;
+mod check;
 mod demo;
 mod fault;
 mod install;
@@ -34,6 +35,8 @@ enum Verb {
     Demo(demo::Args),
     /// Run the local cloud until Ctrl-C and print what to point a client at.
     Local(local::Args),
+    /// Judge whether, and how far, instances could be protected; nothing is changed.
+    Check(check::Args),
     /// Send an event to the function.
     Invoke(invoke::Args),
     /// Print the in-guest script as it is run, for review and allow-lists.
@@ -48,7 +51,7 @@ enum Verb {
 }
 
 /// Verbs of the public face that are still to come.
-const PLANNED: [&str; 7] = ["check", "run", "status", "groups", "verify", "restore", "recipe"];
+const PLANNED: [&str; 6] = ["run", "status", "groups", "verify", "restore", "recipe"];
 
 /// Reads the command line and runs the verb.
 pub fn main() -> ExitCode {
@@ -61,6 +64,7 @@ pub fn main() -> ExitCode {
         match args.verb {
             Verb::Demo(args) => demo::run(args).await,
             Verb::Local(args) => local::run(args).await,
+            Verb::Check(args) => check::run(args).await,
             Verb::Invoke(args) => invoke::run(args).await,
             Verb::Sequence(args) => sequence::run(&args),
             Verb::Ram(args) => ram::run(&args),

@@ -68,10 +68,11 @@ pub(super) fn report(report: &Report) -> String {
     }
     // Of an event that could not be read no policy is known.
     let policy = if report.policy.is_empty() { "not known" } else { &report.policy };
+    let dry = if report.dry_run { "dry run, nothing was touched; " } else { "" };
     line(
         &mut out,
         format_args!(
-            "{status}: policy {policy}, run {}, {} ({} ms, {} API calls){repeats}",
+            "{status}: {dry}policy {policy}, run {}, {} ({} ms, {} API calls){repeats}",
             report.run, report.trigger, report.duration_ms, report.api_calls
         ),
     );
@@ -94,15 +95,15 @@ fn unit(out: &mut String, unit: &Unit) {
         return;
     }
     let group = unit.snapshot_group_id.as_deref().unwrap_or("no group");
-    line(
-        out,
-        format_args!(
-            "\n  {}: level {} (wanted {}), {group}",
-            unit.instance_ids.join(", "),
-            unit.level.as_str(),
-            unit.wanted.as_str()
-        ),
-    );
+    let (ids, wanted) = (unit.instance_ids.join(", "), unit.wanted.as_str());
+    match unit.expected_level {
+        Some(level) => {
+            line(out, format_args!("\n  {ids}: expected level {} (wanted {wanted})", level.as_str()))
+        }
+        None => {
+            line(out, format_args!("\n  {ids}: level {} (wanted {wanted}), {group}", unit.level.as_str()))
+        }
+    }
     if !unit.reasons.is_empty() {
         line(out, format_args!("    because: {}", unit.reasons.join(", ")));
     }
@@ -144,7 +145,8 @@ fn unit(out: &mut String, unit: &Unit) {
     }
 }
 
-fn error(out: &mut String, indent: &str, error: &ErrorReport) {
+/// An error.
+pub(super) fn error(out: &mut String, indent: &str, error: &ErrorReport) {
     line(out, format_args!("{indent}error {}: {}", error.code, error.message));
     let parts = [
         ("action", &error.action),

@@ -43,6 +43,13 @@ fn single(disk: &DiskFacts) -> Vec<Finding> {
         "" => tell("disk.encrypted", "by the service's own key"),
         key => tell("disk.encrypted", &format!("by {key}")),
     }));
+    found.extend(snapshots(disk));
+    found
+}
+
+pub(super) fn snapshots(disk: &DiskFacts) -> Vec<Finding> {
+    let tell = |code, detail: &str| finding(code, &disk.disk_id, detail);
+    let mut found = Vec::new();
     match &disk.snapshots {
         Snapshots::NotAsked => {}
         Snapshots::Refused(code, message) => {

@@ -7,6 +7,7 @@
 mod agent;
 mod disk;
 mod facts;
+pub mod guest;
 mod instance;
 mod matrix;
 pub mod rules;
@@ -36,6 +37,11 @@ pub fn findings(facts: &Facts, support: &Support, minimum: Level) -> Vec<Finding
         }
     }
     found
+}
+
+/// What the disks' snapshots say, where they were counted after the other findings.
+pub fn snapshot_findings(disks: &[DiskFacts]) -> Vec<Finding> {
+    disks.iter().flat_map(disk::snapshots).collect()
 }
 
 /// Whether one of the findings forbids to go on.

@@ -1,6 +1,7 @@
 //! Every condition as a row: its code, its weight, what it says, the cure and where it comes from. docs/rules.md is made
 //! of it. What is seen from outside, by the API, stands here.
 
+use super::guest;
 use crate::report::{Finding, Severity};
 
 /// A condition.
@@ -37,7 +38,8 @@ impl Rule {
 }
 
 /// The tables by where a condition shows, each with its title in docs/rules.md.
-pub const TABLES: &[(&str, &[Rule])] = &[("Seen from outside, by the API", RULES)];
+pub const TABLES: &[(&str, &[Rule])] =
+    &[("Seen from outside, by the API", RULES), ("Seen by a check, in the guest and of it", guest::RULES)];
 
 /// The row of a code.
 pub fn rule(code: &str) -> Option<&'static Rule> {

@@ -11,8 +11,10 @@
 //!
 //! [`pinned`] is the same with commands that the operator has registered: a run sends only values to them.
 //!
-//! [`plugin`] is the other engine: one command that runs the vendor's app-snapshot-plugin.
+//! [`plugin`] is the other engine: one command that runs the vendor's app-snapshot-plugin. [`look`] is the command of a
+//! check, which only looks.
 
+pub mod look;
 pub mod pinned;
 pub mod plugin;
 pub mod render;

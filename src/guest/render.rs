@@ -10,11 +10,11 @@ use crate::report::Level;
 /// Most bytes of a rendered command: 16 KB once it is Base64.
 pub const LIMIT: usize = 12_000;
 
-const FIND: &str = include_str!("find.sh");
-const COMMON: &str = include_str!("common.sh");
+pub(super) const FIND: &str = include_str!("find.sh");
+pub(super) const COMMON: &str = include_str!("common.sh");
 const SCRIPTS: &str = include_str!("scripts.sh");
 const WATCHDOG: &str = include_str!("watchdog.sh");
-const CLOUD: &str = include_str!("cloud.sh");
+pub(super) const CLOUD: &str = include_str!("cloud.sh");
 const SEQUENCE: &str = include_str!("sequence.sh");
 
 /// When the guest may thaw.
@@ -199,7 +199,7 @@ pub(super) const PREPARE: &str = "case $0 in /usr/local/share/aliyun-assist/work
      [ \"$(stat -f -c %T /run)\" = tmpfs ] || e 'state.not_tmpfs /run is not on tmpfs: a frozen disk could not be written to'\n";
 
 /// `e` tells an error as the report would and leaves; `u` unpacks.
-fn command(name: &'static str, attempt: &str, body: &str) -> Result<Vec<u8>, RenderError> {
+pub(super) fn command(name: &'static str, attempt: &str, body: &str) -> Result<Vec<u8>, RenderError> {
     if attempt.is_empty() || !attempt.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
         return Err(RenderError::Unfit { field: "attempt", value: attempt.into() });
     }

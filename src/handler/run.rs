@@ -30,7 +30,10 @@ impl App {
                 return self.notified(failed(ErrorReport::from(&invalid)), None, origin, invocation).await;
             }
         };
-        let report = match self.handed_on(origin, value, &request, invocation).await {
+        let origin = &Origin { occurrence: occurrence(&request, &origin.occurrence), ..*origin };
+        let failed =
+            |error: ErrorReport| self.report(origin, policy, Status::Failed, Vec::new(), Some(error), 0);
+        let mut report = match self.handed_on(origin, value, &request, invocation).await {
             Some(Ok(report)) => return report,
             Some(Err(error)) => failed(error),
             None => match self.work(origin, &request, invocation).await {
@@ -38,6 +41,7 @@ impl App {
                 Err(error) => failed(error),
             },
         };
+        report.dry_run = request.dry_run;
         self.notified(report, request.notify.as_deref(), origin, invocation).await
     }
 
@@ -70,7 +74,8 @@ impl App {
             let calls = client.api_calls();
             let mut report = self.report(origin, &request.policy, Status::Pending, Vec::new(), None, calls);
             // There the task's id is the occurrence.
-            report.run = ids::run_id(&request.policy, &task_id);
+            report.run = ids::run_id(&request.policy, &occurrence(request, &task_id));
+            report.dry_run = request.dry_run;
             report
         };
         match invoke_function(&client, &invoke).await {
@@ -95,7 +100,8 @@ impl App {
         fits(1)?;
         let places = self.places(request, invocation)?;
         let run = ids::run_id(&request.policy, &origin.occurrence);
-        let forbidden = request.schedule.forbids(self.clock.now(), origin.due);
+        // A check may be made at any time.
+        let forbidden = request.schedule.forbids(self.clock.now(), origin.due).filter(|_| !request.dry_run);
         let found = targets::resolve(&places, request, &run, forbidden.is_some()).await?;
         let client = &places[0].client;
         if let Some(why) = forbidden.filter(|_| found.units.is_empty() && found.failed.is_empty()) {
@@ -187,6 +193,11 @@ impl App {
     }
 }
 
+/// A check is no run: what it leaves is never a run's, and the run of the same event is no repeat of it.
+fn occurrence(request: &Request, occurrence: &str) -> String {
+    if request.dry_run { format!("dry run of {occurrence}") } else { occurrence.to_owned() }
+}
+
 /// A unit that ended by a fault of ours.
 fn broken(mut unit: Unit, error: &tokio::task::JoinError) -> Outcome {
     unit.error = Some(ErrorReport {
@@ -213,6 +224,9 @@ fn unseen(request: &Request, place: Place, error: ErrorReport) -> Outcome {
 /// A repeat stays one, whatever the survey finds today, and what it left is settled at any time; else a unit whose time
 /// it is not is missed, and one with a blocker is refused, untouched.
 async fn one(task: Task, surveyed: survey::Surveyed) -> Outcome {
+    if task.request.dry_run {
+        return protect::check::check(&task, surveyed).await;
+    }
     let mut outcome = match protect::earlier(&task).await {
         Next::Over(outcome) => outcome,
         Next::Attempt(mut unit) => {
@@ -289,6 +303,7 @@ mod tests {
             let surveyed = survey::Surveyed {
                 instance_id: "i-1".into(),
                 os_type: "linux".into(),
+                os_name: String::new(),
                 disks: task.disks.clone(),
                 findings: vec![blocker],
             };
@@ -324,6 +339,7 @@ mod tests {
             let surveyed = survey::Surveyed {
                 instance_id: "i-1".into(),
                 os_type: "linux".into(),
+                os_name: String::new(),
                 disks: task.disks.clone(),
                 findings: Vec::new(),
             };
@@ -345,6 +361,7 @@ mod tests {
             let surveyed = survey::Surveyed {
                 instance_id: "i-1".into(),
                 os_type: "linux".into(),
+                os_name: String::new(),
                 disks: task.disks.clone(),
                 findings: Vec::new(),
             };

@@ -38,6 +38,9 @@ pub const DISKS: [(&str, Filesystem, &str, u64); 3] = [
     ("d-bp1demodata000000000", Filesystem::Ext4, "/data", 40),
     ("d-bp1demologs000000000", Filesystem::Xfs, "/logs", 40),
 ];
+/// What the guest says of its system: the same as the API.
+const OS_RELEASE: &str =
+    "NAME=\"Alibaba Cloud Linux\"\nVERSION=\"3 (local cloud)\"\nID=\"alinux\"\nVERSION_ID=\"3\"\n";
 /// An operator's key in this cloud, which may do everything.
 pub const OPERATOR: (&str, &str) = ("LTAI5tLocalOperator00000", "local-operator-secret-000000");
 /// What the webhook's signature is checked with: 32 bytes in Base64.
@@ -106,6 +109,9 @@ impl LocalCloud {
             hosts: Vec::new(),
         };
         let guest = Arc::new(Guest::start(clock, &store, &spec).await?);
+        let own = "rm -f /etc/os-release && cat >/etc/os-release";
+        let written = guest.exec(own, &[], OS_RELEASE.as_bytes(), Duration::from_secs(10)).await?;
+        written.checked("the guest gets no os-release")?;
         let role = format!("acs:ram::{ACCOUNT}:role/{ROLE}");
         let session =
             cloud.look(|world, now| world.service_session(now, "ecs.aliyuncs.com", &role, INSTANCE, LONG));
@@ -145,6 +151,19 @@ impl LocalCloud {
         Ok(())
     }
 
+    /// Keys of the function's role, with the variables that hold them, for whoever acts in its place.
+    pub fn function_keys(&self) -> Option<[(&'static str, String); 3]> {
+        let role = format!("acs:ram::{ACCOUNT}:role/{}", names().function_role);
+        let cloud = &self.server.cloud;
+        let session =
+            cloud.look(|world, now| world.service_session(now, "fc.aliyuncs.com", &role, "check", 3600))?;
+        Some([
+            ("ALIBABA_CLOUD_ACCESS_KEY_ID", session.access_key_id),
+            ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", session.access_key_secret.expose().to_owned()),
+            ("ALIBABA_CLOUD_SECURITY_TOKEN", session.security_token.expose().to_owned()),
+        ])
+    }
+
     /// Where clients are pointed.
     pub fn endpoint(&self) -> String {
         endpoint(&self.server)
@@ -159,6 +178,11 @@ impl LocalCloud {
 
 fn endpoint(server: &Server) -> String {
     format!("https://localhost:{}", server.address.port())
+}
+
+/// The role that the function assumes.
+pub fn role_arn() -> String {
+    format!("acs:ram::{ACCOUNT}:role/{}", names().work_role)
 }
 
 /// What stands in the documents of the demo's roles.
@@ -212,6 +236,7 @@ fn populated(settings: Settings) -> World {
         agent_version: "2.2.4.900".into(),
         ram_role: Some(ROLE.into()),
         tags: tagged(),
+        plugins: vec![("app-snapshot-plugin".into(), "1.8".into())],
         ..world::Instance::default()
     });
     for (index, (id, _, _, size)) in DISKS.iter().enumerate() {
@@ -250,7 +275,7 @@ fn deployed(server: &Server, sink: &Sink, ca_file: &Path, bootstrap: &Path) -> F
     let endpoint = endpoint(server);
     let role = |name: &str| format!("acs:ram::{ACCOUNT}:role/{name}");
     let env: [(&str, String); 12] = [
-        ("APPSNAP_ROLE_ARN", role(&names().work_role)),
+        ("APPSNAP_ROLE_ARN", role_arn()),
         ("APPSNAP_ECS_ENDPOINT", endpoint.clone()),
         ("APPSNAP_STS_ENDPOINT", endpoint.clone()),
         ("APPSNAP_FC_ENDPOINT", endpoint),

@@ -2,7 +2,7 @@
 //!
 //! `world` is the cloud as plain state; `server` speaks HTTPS for it; `fc` drives the function's binary as the platform
 //! does; `sink` takes what channels send, `robot` is a chat's. `guest`, `agent` and `store` are effects on this
-//! machine's kernel; `cloud` joins both.
+//! machine's kernel; `cloud` joins both, `scene` says which instances there are.
 
 pub mod fc;
 pub mod robot;
@@ -18,6 +18,7 @@ pub mod host;
 pub mod inspect;
 pub mod plugin;
 pub mod reaper;
+pub mod scene;
 pub mod store;
 pub mod sweep;
 pub mod windows;

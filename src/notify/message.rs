@@ -41,11 +41,12 @@ impl Message {
     pub fn of(report: &Report) -> Self {
         let status = report.outcome.unwrap_or(report.status);
         let what = if report.policy.is_empty() { "a request" } else { report.policy.as_str() };
-        let mut title = format!("appsnap: {what} {}", report.status.as_str());
+        let dry = if report.dry_run { "dry run: " } else { "" };
+        let mut title = format!("{dry}appsnap: {what} {}", report.status.as_str());
         if let [unit] = &report.units[..]
             && matches!(report.status, Status::Succeeded | Status::Degraded)
         {
-            title = format!("{title}, {}", unit.level.as_str());
+            title = format!("{title}, {}", level(unit).as_str());
         }
         let mut lines = Vec::new();
         body(report, &mut Lines(&mut lines));
@@ -112,14 +113,14 @@ fn body(report: &Report, lines: &mut Lines) {
         lines.add("Instances", counts.collect::<Vec<_>>().join(", "));
     }
     // The worst first; a good one is told only where nothing is bad.
-    let bad = |unit: &&Unit| unit.error.is_some() || unit.level < unit.wanted;
+    let bad = |unit: &&Unit| unit.error.is_some() || level(unit) < unit.wanted;
     let mut units: Vec<&Unit> = report.units.iter().filter(bad).collect();
     if units.is_empty() {
         units = report.units.iter().collect();
     }
-    units.sort_by_key(|unit| unit.level);
+    units.sort_by_key(|unit| level(unit));
     for one in units.iter().take(UNITS) {
-        unit(one, report.status, lines);
+        unit(one, report, lines);
     }
     if units.len() > UNITS {
         let others = units[UNITS..].iter().map(|unit| match unit.instance_ids.is_empty() {
@@ -138,7 +139,12 @@ fn body(report: &Report, lines: &mut Lines) {
     lines.add("Run", format!("{}{started}, {} {occurrence}", report.run, report.trigger));
 }
 
-fn unit(unit: &Unit, status: Status, lines: &mut Lines) {
+/// What was reached, or by a dry run would be.
+fn level(unit: &Unit) -> Level {
+    unit.expected_level.unwrap_or(unit.level)
+}
+
+fn unit(unit: &Unit, report: &Report, lines: &mut Lines) {
     lines.add(if unit.instance_ids.is_empty() { "Scope" } else { "Instance" }, place(unit));
     if unit.instance_ids.is_empty() {
         unit.error.iter().for_each(|error| lines.error("Error", error));
@@ -147,17 +153,19 @@ fn unit(unit: &Unit, status: Status, lines: &mut Lines) {
     if !unit.disk_ids.is_empty() {
         lines.add("Disks", listed(unit.disk_ids.clone(), 6));
     }
-    let level = match unit.level {
+    let words = match level(unit) {
         level if level >= unit.wanted => level.as_str().to_string(),
         level => format!("{}, wanted {}", level.as_str(), unit.wanted.as_str()),
     };
-    lines.add("Level", level);
+    lines.add(if report.dry_run { "Expected" } else { "Level" }, words);
     let frozen = unit.frozen_ms.map(|ms| format!(", frozen for {ms:.0} ms")).unwrap_or_default();
     match &unit.snapshot_group_id {
+        _ if report.dry_run => {}
         Some(group) => lines.add("Copy", format!("{group}, {} snapshots{frozen}", unit.snapshots.len())),
         None => lines.add("Copy", format!("none is known{frozen}")),
     }
-    if matches!(status, Status::Degraded | Status::Refused | Status::Failed)
+    if !report.dry_run
+        && matches!(report.status, Status::Degraded | Status::Refused | Status::Failed)
         && let Some(step) = step(unit)
     {
         lines.add("Step", step);
@@ -233,6 +241,8 @@ fn next(report: &Report) -> Option<String> {
         _ => format!("what was {} was not touched", report.status.as_str()),
     };
     let text = match report.status {
+        Status::Succeeded if report.dry_run => return None,
+        _ if report.dry_run => "nothing was touched; mend the causes, then check again".into(),
         Status::Succeeded | Status::Skipped => return None,
         Status::Degraded => format!(
             "the copy restores {}; with the causes mended, the next run reaches more",

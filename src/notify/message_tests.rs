@@ -43,6 +43,24 @@ fn told(report: Value) -> Vec<String> {
 }
 
 #[test]
+fn a_dry_run_says_so_first_and_promises_no_copy() {
+    let mut report = degraded();
+    report["dryRun"] = json!(true);
+    report["units"][0]["level"] = json!("none");
+    report["units"][0]["expectedLevel"] = json!("filesystem");
+    report["units"][0]["snapshotGroupId"] = json!(null);
+    assert_eq!(message(report.clone()).title, "dry run: appsnap: orders-db degraded, filesystem");
+    let lines = told(report.clone());
+    assert!(lines.contains(&"Expected: filesystem, wanted application".to_string()), "{lines:?}");
+    assert!(lines.contains(&"Next: nothing was touched; mend the causes, then check again".to_string()));
+    assert!(!lines.iter().any(|line| line.starts_with("Copy") || line.starts_with("Step")), "{lines:?}");
+    (report["status"], report["units"][0]["expectedLevel"]) = (json!("succeeded"), json!("application"));
+    let lines = told(report);
+    assert!(lines.contains(&"Expected: application".to_string()), "{lines:?}");
+    assert!(!lines.iter().any(|line| line.starts_with("Next")), "{lines:?}");
+}
+
+#[test]
 fn each_status_says_what_to_do_next() {
     let table = [
         ("succeeded", None),

@@ -40,6 +40,8 @@ pub struct Request {
     pub snapshot: Snapshot,
     /// `None`: the channels of env `APPSNAP_NOTIFY`. An empty list: nobody.
     pub notify: Option<Vec<Channel>>,
+    /// Everything is judged, nothing is touched.
+    pub dry_run: bool,
 }
 
 /// Until the command runs in the guest: the agent polls, and wakes late on a busy machine.
@@ -82,9 +84,9 @@ impl Request {
             enable_writers: open(&sections::WINDOWS).flag("enableWriters", true),
             snapshot: snapshot::parse(&open(&sections::SNAPSHOT)),
             notify: channel::parse(&top, "notify"),
+            dry_run: top.flag("dryRun", false),
         };
         top.word("belowMinimum", (), &[("keep", Some(())), ("delete", None)]);
-        top.off("dryRun");
         if request.minimum_level > request.consistency {
             let (minimum, wanted) = (request.minimum_level.as_str(), request.consistency.as_str());
             top.problem("minimumLevel", format!("{minimum} is above consistency ({wanted})"));

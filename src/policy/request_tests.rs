@@ -42,7 +42,7 @@ fn everything_that_is_due_is_read() {
             "snapshot": { "name": "nightly", "description": "of it", "tags": { "team": "ops" },
                           "resourceGroupId": "rg-1" },
             "notify": [ { "channel": "webhook", "url": "env:U", "secret": "env:S", "on": ["failed"] } ],
-            "dryRun": false }"#,
+            "dryRun": true }"#,
     )
     .unwrap();
     assert_eq!(request.targets.instance_ids, ["i-1", "i-2"]);
@@ -53,7 +53,7 @@ fn everything_that_is_due_is_read() {
         (3, linux::ThawOn::Accepted)
     );
     assert_eq!(request.snapshot.tags["team"], "ops");
-    assert_eq!(request.notify.unwrap().len(), 1);
+    assert_eq!((request.notify.unwrap().len(), request.dry_run), (1, true));
 }
 
 #[test]
@@ -142,7 +142,6 @@ fn what_is_not_due_is_refused_and_never_ignored() {
         json!({"retention": null}),
         json!({"lock": {}}),
         json!({"copyTo": []}),
-        json!({"dryRun": true}),
         json!({"belowMinimum": "delete"}),
         json!({"linux": {"lastResortSysrq": true}}),
         json!({"snapshot": {"copyTags": []}}),

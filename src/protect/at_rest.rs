@@ -20,7 +20,7 @@ use crate::policy::ids;
 use crate::report::{ErrorReport, Level, Severity, Status, Unit};
 
 /// What the report names as the engine.
-const ENGINE: &str = "none";
+pub(super) const ENGINE: &str = "none";
 /// The tag that a group is born with here and nowhere else.
 const MARK: (&str, &str) = ("appsnap:reason", STOPPED.code);
 

@@ -6,13 +6,14 @@
 //! to no group by something that passes is followed by another: [`attempts`].
 //!
 //! With the vendor's plugin as engine the saga is [`plugin`]'s: one command, then confirm and label. A stopped instance has
-//! nothing to be quiesced: [`at_rest`].
+//! nothing to be quiesced: [`at_rest`]. A dry run is [`check`]'s: it only judges.
 //!
 //! Everything comes at least once. The working state is in the cloud: the invocation of each attempt carries the ids of
 //! run, unit and attempt as tags, and `appsnap:outcome` once it is settled; [`repeat`] reads them.
 
 pub mod at_rest;
 pub mod attempts;
+pub mod check;
 mod command;
 pub mod evidence;
 pub mod facts;

@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 
 use super::Task;
 use super::command::{DELIVERY, sequence_seconds};
-use super::session::guest_endpoint;
+use super::session::endpoint;
 use crate::acs::{Error, past_limits};
 use crate::api::assistant::{self, RunCommand};
 use crate::api::command::{self, InvokeCommand};
@@ -120,10 +120,7 @@ pub fn tag() -> (String, String) {
 }
 
 fn pins(task: &Task) -> Result<Pins, ErrorReport> {
-    let linux = &task.request.linux;
-    let endpoint = guest_endpoint(task.client.endpoints(), &linux.endpoint, &task.region_id)
-        .map_err(|error| plain("endpoint", error))?;
-    Ok(pins_of(linux, endpoint.host()))
+    Ok(pins_of(&task.request.linux, endpoint(task)?.host()))
 }
 
 /// The id of the first of these; all of them have to be there.

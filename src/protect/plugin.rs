@@ -10,7 +10,7 @@ pub mod label;
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use self::evidence::{End, Seen, look, named};
 use self::label::Shown;
@@ -86,15 +86,28 @@ fn group_name(task: &Task, attempt: &str) -> String {
     format!("{}-{attempt}", base.chars().take(127 - attempt.len()).collect::<String>())
 }
 
-/// Sends the command; what forbids it is told in `unit` as findings.
-async fn start(task: &Task, unit: &mut Unit, attempt: &str) -> Result<String, Stop> {
+/// When it has to have begun.
+fn latest(task: &Task) -> Timestamp {
+    task.deadline - SignedDuration::from_secs((sequence_seconds(task) + DELIVERY) as i64)
+}
+
+/// What is known before the plugin runs.
+pub struct Ahead {
+    /// The instance's own RAM role.
+    role: Option<String>,
+    /// Attached disks that are not chosen.
+    excluded: Vec<String>,
+    /// A blocker forbids to run it.
+    pub findings: Vec<Finding>,
+}
+
+/// Looks up the instance's role and its attached disks; changes nothing.
+pub async fn ahead(task: &Task) -> Result<Ahead, Error> {
     if task.pinned {
         let finding = reasons::finding("pinned.engine", "", &task.instance_id, Severity::Blocker);
-        add_finding(&mut unit.findings, finding);
-        unit.reasons.push("pinned.engine".into());
-        return Err(Stop::Refused);
+        return Ok(Ahead { role: None, excluded: Vec::new(), findings: vec![finding] });
     }
-    let limit = task.deadline - SignedDuration::from_secs((sequence_seconds(task) + DELIVERY) as i64);
+    let limit = latest(task);
     let (client, region_id, instance_id) = (&task.client, &*task.region_id, &*task.instance_id);
     let disks = || ecs::describe_disks_of(client, region_id, instance_id);
     let attached = past_limits(client.clock(), limit, disks).await?;
@@ -103,8 +116,9 @@ async fn start(task: &Task, unit: &mut Unit, attempt: &str) -> Result<String, St
     let chosen = task.disk_ids();
     let excluded: Vec<String> =
         attached.into_iter().map(|disk| disk.disk_id).filter(|id| !chosen.contains(id)).collect();
+    let mut findings = Vec::new();
     let mut tell = |code: &str, detail: &str, severity| {
-        add_finding(&mut unit.findings, reasons::finding(code, detail, &task.instance_id, severity));
+        findings.push(reasons::finding(code, detail, &task.instance_id, severity));
     };
     let windows = task.os_type == "windows";
     let out_of_reach = windows && !writers(task) && task.request.minimum_level == Level::Application;
@@ -113,12 +127,9 @@ async fn start(task: &Task, unit: &mut Unit, attempt: &str) -> Result<String, St
         (excluded.len() > 1, "plugin.disks", excluded.join(" ")),
         (out_of_reach, "writers.off", String::new()),
     ];
-    let blockers: Vec<_> = blockers.into_iter().filter(|(hit, ..)| *hit).collect();
-    for (_, code, detail) in &blockers {
+    for (_, code, detail) in blockers.iter().filter(|(hit, ..)| *hit) {
         tell(code, detail, Severity::Blocker);
-        unit.reasons.push((*code).into());
     }
-    let (Some(role), true) = (role, blockers.is_empty()) else { return Err(Stop::Refused) };
     let left_behind = left_behind(task);
     if !left_behind.is_empty() {
         tell("plugin.options", &left_behind.join(", "), Severity::Note);
@@ -126,6 +137,18 @@ async fn start(task: &Task, unit: &mut Unit, attempt: &str) -> Result<String, St
     if !excluded.is_empty() && task.disks.iter().any(|disk| !disk.category.starts_with("cloud_essd")) {
         tell("plugin.category", "", Severity::Note);
     }
+    Ok(Ahead { role, excluded, findings })
+}
+
+/// Sends the command; what forbids it is told in `unit` as findings.
+async fn start(task: &Task, unit: &mut Unit, attempt: &str) -> Result<String, Stop> {
+    let Ahead { role, excluded, findings } = ahead(task).await?;
+    let (client, limit) = (&task.client, latest(task));
+    let blockers = findings.iter().filter(|finding| finding.severity == Severity::Blocker);
+    unit.reasons.extend(blockers.map(|finding| finding.code.clone()));
+    findings.into_iter().for_each(|finding| add_finding(&mut unit.findings, finding));
+    let (Some(role), true) = (role, unit.reasons.is_empty()) else { return Err(Stop::Refused) };
+    let windows = task.os_type == "windows";
     let order = Order {
         attempt: attempt.into(),
         role,

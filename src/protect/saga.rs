@@ -282,7 +282,8 @@ fn refused((told, result): &(Told, InvocationResult)) -> bool {
     told.phase == "refused" || !told.reasons.is_empty() && result.exit_code == Some(20)
 }
 
-fn plan(task: &Task, attempt: &str) -> Plan {
+/// What the guest is to do.
+pub(super) fn plan(task: &Task, attempt: &str) -> Plan {
     let (request, linux) = (&task.request, &task.request.linux);
     Plan {
         attempt: attempt.to_string(),

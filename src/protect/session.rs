@@ -91,6 +91,29 @@ pub fn guest_endpoint(
     .map_err(|error| error.to_string())
 }
 
+/// How far the guest's session can be narrowed, where that is not to the disks.
+pub fn findings(task: &Task) -> Vec<Finding> {
+    let tell = |code: &str| vec![reasons::finding(code, "", &task.instance_id, Severity::Note)];
+    if task.role_arn.is_none() {
+        return tell("role.none");
+    }
+    match session_policy(&task.region_id, &task.account_id, &task.instance_id, &task.disk_ids()) {
+        (_, true) => tell("session.instance"),
+        _ => Vec::new(),
+    }
+}
+
+/// The host that the guest's requests are signed for.
+pub fn endpoint(task: &Task) -> Result<crate::acs::Endpoint, ErrorReport> {
+    let wanted = &task.request.linux.endpoint;
+    guest_endpoint(task.client.endpoints(), wanted, &task.region_id).map_err(|message| ErrorReport {
+        code: "endpoint".into(),
+        message,
+        cure: Some("check regionId and linux.endpoint".into()),
+        ..ErrorReport::default()
+    })
+}
+
 /// Signs the variants: one date, one token, a nonce each. Also what can later be asked about their nonces, and the
 /// findings about how far the session is narrowed.
 pub async fn sign(
@@ -99,14 +122,9 @@ pub async fn sign(
     mounts: &[(String, String)],
 ) -> Result<(Signed, Nonces, Vec<Finding>), Stop> {
     let disks = task.disk_ids();
-    let mut findings = Vec::new();
     let client = match &task.role_arn {
         Some(arn) => {
-            let (policy, coarse) =
-                session_policy(&task.region_id, &task.account_id, &task.instance_id, &disks);
-            if coarse {
-                findings.push(note("session.instance", &task.instance_id));
-            }
+            let (policy, _) = session_policy(&task.region_id, &task.account_id, &task.instance_id, &disks);
             let role = Role::new(arn, "appsnap-guest")
                 .narrowed(&policy)
                 .map_err(|error| own("session.policy", error.to_string()))?;
@@ -115,16 +133,12 @@ pub async fn sign(
                 None => role,
             })
         }
-        None => {
-            findings.push(note("role.none", &task.instance_id));
-            task.client.clone()
-        }
+        None => task.client.clone(),
     };
     // Long enough to ask about the nonces after the longest postscript.
     let life = sequence_seconds(task) + 2 * DELIVERY;
     let credentials = client.credentials(Duration::from_secs(life)).await?;
-    let endpoint = guest_endpoint(task.client.endpoints(), &task.request.linux.endpoint, &task.region_id)
-        .map_err(|error| own("endpoint", error))?;
+    let endpoint = endpoint(task).map_err(Stop::Failed)?;
     let tags = group_tags(task, attempt, mounts);
     let create = create_snapshot_group_call(&CreateSnapshotGroup {
         region_id: &task.region_id,
@@ -166,15 +180,11 @@ pub async fn sign(
         describes: describes.into_iter().map(|variant| variant.signature).collect(),
     };
     let nonces = Nonces { credentials, prefix: signed.nonce.clone(), creates: CREATES };
-    Ok((signed, nonces, findings))
+    Ok((signed, nonces, findings(task)))
 }
 
 fn seconds(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
-fn note(code: &str, resource: &str) -> Finding {
-    reasons::finding(code, "", resource, Severity::Note)
 }
 
 fn own(code: &str, message: String) -> Stop {

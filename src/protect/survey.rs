@@ -17,6 +17,8 @@ pub struct Surveyed {
     pub instance_id: String,
     /// `linux` or `windows`; empty where the cloud does not show the instance.
     pub os_type: String,
+    /// The system, as the cloud names it.
+    pub os_name: String,
     /// The chosen disks.
     pub disks: Vec<DiskFacts>,
     /// What was found; a blocker forbids to go on.
@@ -74,6 +76,7 @@ pub async fn survey(
         found.push(Surveyed {
             instance_id: id.clone(),
             os_type: facts.instance.os_type,
+            os_name: facts.instance.os_name,
             disks: facts.disks,
             findings,
         });
@@ -94,5 +97,11 @@ fn hint(findings: &mut [Finding], code: &str, action: &str, region_id: &str) {
 pub fn missing(instance_id: &str, region_id: &str, places: &str) -> Surveyed {
     let mut findings = vec![eligibility::finding("instance.unknown", instance_id, &format!("in {places}"))];
     hint(&mut findings, "instance.unknown", "ecs:DescribeInstances", region_id);
-    Surveyed { instance_id: instance_id.into(), os_type: String::new(), disks: Vec::new(), findings }
+    Surveyed {
+        instance_id: instance_id.into(),
+        os_type: String::new(),
+        os_name: String::new(),
+        disks: Vec::new(),
+        findings,
+    }
 }

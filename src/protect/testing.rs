@@ -101,7 +101,10 @@ fn name(wire: &Wire, params: &BTreeMap<String, String>) -> String {
     match (wire.action, nonce) {
         ("RunCommand", _) => {
             let kind = params["Name"].split('-').nth(1).unwrap();
-            let of = |number: &u32| params["ClientToken"].ends_with(&ids::attempt_id("r-1", "i-1", *number));
+            let of = |number: &u32| {
+                let token = params.get("ClientToken").map_or("", String::as_str);
+                token.ends_with(&ids::attempt_id("r-1", "i-1", *number))
+            };
             match (1..=attempts::ATTEMPTS).find(of) {
                 Some(number) if number > 1 => format!("RunCommand {kind} {number}"),
                 _ => format!("RunCommand {kind}"),

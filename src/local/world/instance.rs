@@ -40,6 +40,8 @@ pub struct Instance {
     pub last_heartbeat: Option<Timestamp>,
     /// Its RAM role, with which programs in the guest call the API.
     pub ram_role: Option<String>,
+    /// Cloud Assistant's plugins in it: name and version.
+    pub plugins: Vec<(String, String)>,
     /// Tags.
     pub tags: Tags,
 }

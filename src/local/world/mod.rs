@@ -11,6 +11,7 @@ mod identity;
 mod instance;
 mod invocation;
 mod params;
+mod plugins;
 mod policy;
 mod registered;
 mod reply;
@@ -279,6 +280,7 @@ impl World {
             ("2014-05-26", "DescribeRegions") => Self::describe_regions,
             ("2014-05-26", "DescribeInstances") => Self::describe_instances,
             ("2014-05-26", "DescribeInstanceRamRole") => Self::describe_instance_ram_role,
+            ("2014-05-26", "ListPluginStatus") => Self::list_plugin_status,
             ("2014-05-26", "DescribeDisks") => Self::describe_disks,
             ("2014-05-26", "CreateDisk") => Self::create_disk,
             ("2014-05-26", "DescribeCloudAssistantStatus") => Self::describe_cloud_assistant_status,
