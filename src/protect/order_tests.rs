@@ -108,3 +108,33 @@ async fn the_vendors_plugin_is_refused_in_pinned_mode_and_nothing_is_sent() {
     assert_eq!((outcome.status, outcome.unit.reasons), (Status::Refused, vec!["pinned.engine".to_string()]));
     assert!(outcome.unit.findings[0].cure.contains("APPSNAP_PINNED") && asked.lock().unwrap().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pinned_check_looks_for_the_commands_and_runs_none() {
+    for there in [true, false] {
+        let (mut task, asked) = scripted_with(move |call, _| {
+            let linux = || scripted_with(|_, _| None).0.request.linux;
+            let list = if there { registry(&linux()) } else { Vec::new() };
+            match call {
+                "DescribeCommands" => Some(ok(json!({ "Commands": { "Command": list } }))),
+                "DescribeSnapshots" => Some(ok(json!({}))),
+                _ => None,
+            }
+        });
+        task.pinned = true;
+        let surveyed = crate::protect::survey::Surveyed {
+            instance_id: task.instance_id.clone(),
+            os_type: "linux".into(),
+            os_name: String::new(),
+            disks: task.disks.clone(),
+            findings: Vec::new(),
+        };
+        let outcome = crate::protect::check::check(&task, surveyed).await;
+        let unit = outcome.unit;
+        let noted = unit.findings.iter().any(|finding| finding.code == "look.pinned");
+        let code = unit.error.as_ref().map(|error| error.code.as_str());
+        assert_eq!((noted, code), (there, (!there).then_some("pinned.missing")), "{unit:?}");
+        let sent = |(call, _): &(String, _)| call.starts_with("RunCommand") || call == "InvokeCommand";
+        assert!(!asked.lock().unwrap().iter().any(sent));
+    }
+}

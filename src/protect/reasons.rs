@@ -241,6 +241,11 @@ pub const NOTES: &[(&str, &str, &str)] = &[
         "send the event again later: that looks again, tells what it finds and labels it",
     ),
     (
+        "look.pinned",
+        "in pinned mode a check does not look into the guest: its look is RunCommand's, which the role does not have",
+        "none needed: a run looks before it touches anything; a function without APPSNAP_PINNED can check more",
+    ),
+    (
         "option.unused",
         "an option says nothing to this instance's system, and was not used",
         "leave it out, or name instances of the other system in a policy of their own",
