@@ -29,6 +29,8 @@ pub struct App {
     identities: Arc<Identities>,
     /// For webhooks.
     http: reqwest::Client,
+    /// `APPSNAP_PINNED`: the guests run the operator's registered commands only.
+    pinned: bool,
     env: BTreeMap<String, String>,
     /// What the operator knows better than our tables.
     support: Support,
@@ -77,6 +79,11 @@ impl App {
             transport: Transport::https(bundle).map_err(|error| format!("APPSNAP_CA_BUNDLE: {error}"))?,
             endpoints: Endpoints::from_env(&get, &api::PRODUCTS).map_err(|error| error.to_string())?,
             identities: Arc::default(),
+            pinned: match get("APPSNAP_PINNED").as_deref() {
+                None | Some("false") => false,
+                Some("true") => true,
+                Some(other) => return Err(format!("APPSNAP_PINNED: neither true nor false: {other:?}")),
+            },
             http: https_client(bundle).map_err(|error| format!("APPSNAP_CA_BUNDLE: {error}"))?,
             support: support.map_err(|error| format!("APPSNAP_SUPPORT: {error}"))?,
             env,

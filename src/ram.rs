@@ -30,6 +30,8 @@ pub struct Names {
     pub instance_role: String,
     /// Key and value of the tag without which no command runs on an instance.
     pub tag: (String, String),
+    /// Ids of the registered commands, for the pinned mode.
+    pub commands: Vec<String>,
 }
 
 impl Default for Names {
@@ -42,6 +44,7 @@ impl Default for Names {
             work_role: "appsnap-snapshots".into(),
             instance_role: "appsnap-plugin".into(),
             tag: ("appsnap".into(), "allowed".into()),
+            commands: Vec::new(),
         }
     }
 }
@@ -53,6 +56,8 @@ pub enum Of {
     Function,
     /// The role that the function assumes.
     Work,
+    /// As `Work`, in pinned mode.
+    Pinned,
     /// The role of an instance, for the vendor's plugin.
     Instance,
     /// A role for a step that is still to come.
@@ -103,6 +108,11 @@ pub const DOCUMENTS: &[Document] = &[
     document!("trust-snapshots", Work, "the function's role, and nobody else, may assume this one"),
     document!("survey", Work, "look at instances, disks and their Cloud Assistant"),
     document!("protect", Work, "run commands on tagged instances; make, see and label snapshot groups"),
+    document!(
+        "protect-pinned",
+        Pinned,
+        "in place of protect: run registered commands only, on tagged instances"
+    ),
     document!("plugin", Work, "with the vendor's plugin as engine, beside survey and protect"),
     document!("trust-instance", Instance, "ECS may give an instance this role"),
     document!("instance", Instance, "what the vendor's plugin asks for in the guest, as its page has it"),
@@ -115,7 +125,7 @@ pub fn document(name: &str) -> Option<&'static Document> {
     DOCUMENTS.iter().find(|document| document.name == name)
 }
 
-/// A string with `{region}` in a list becomes one for each region; alone it becomes a list where there are several.
+/// A string with `{region}` or `{command}` in a list becomes one for each; alone it becomes a list where there are several.
 fn fill(value: &Value, names: &Names) -> Value {
     match value {
         Value::String(text) => {
@@ -141,7 +151,14 @@ fn texts(text: &str, names: &Names) -> Vec<Value> {
     let everywhere = ["*".to_owned()];
     let regions = if names.regions.is_empty() { &everywhere[..] } else { &names.regions };
     let times = if text.contains("{region}") { regions.len() } else { 1 };
-    regions[..times].iter().map(|region| place(text, names, region).into()).collect()
+    let of = |region: &String| -> Vec<Value> {
+        let text = place(text, names, region);
+        match text.contains("{command}") {
+            true => names.commands.iter().map(|id| text.replace("{command}", id).into()).collect(),
+            false => vec![text.into()],
+        }
+    };
+    regions[..times].iter().flat_map(of).collect()
 }
 
 fn place(text: &str, names: &Names, region: &str) -> String {
@@ -200,6 +217,15 @@ impl Names {
                 "has to be a function's name: letters, digits, - and _",
             );
         }
+        for id in &self.commands {
+            if !id.starts_with("c-") || !within(id, 64, "-") {
+                return wrong(
+                    "command",
+                    id,
+                    "has to be the id of a registered command: c-…, as appsnap pin prints it",
+                );
+            }
+        }
         let fit = |text: &str| {
             (1..=128).contains(&text.len())
                 && text.chars().all(|c| c.is_ascii_alphanumeric() || ".:/@+-_=".contains(c))
@@ -220,7 +246,12 @@ mod tests {
     use super::*;
 
     fn names() -> Names {
-        Names { account: "1234567890123456".into(), regions: vec!["cn-hangzhou".into()], ..Names::default() }
+        Names {
+            account: "1234567890123456".into(),
+            regions: vec!["cn-hangzhou".into()],
+            commands: ["c-1", "c-2", "c-3"].map(String::from).to_vec(),
+            ..Names::default()
+        }
     }
 
     #[test]
@@ -237,7 +268,7 @@ mod tests {
             let filled = one.filled(&names());
             assert_eq!(filled["Version"], "1", "{}", one.name);
             let text = filled.to_string();
-            for placeholder in ["{account", "{region", "{function", "{work", "{tag"] {
+            for placeholder in ["{account", "{region", "{function", "{work", "{tag", "{command"] {
                 assert!(!text.contains(placeholder), "{}: {text}", one.name);
             }
         }
@@ -254,6 +285,7 @@ mod tests {
             work_role: long.clone(),
             instance_role: long.clone(),
             tag: ("k".repeat(128), "v".repeat(128)),
+            commands: (0..15).map(|n| format!("c-hz0{n:028}")).collect(),
         };
         names.check().unwrap();
         for one in DOCUMENTS {
@@ -273,6 +305,8 @@ mod tests {
         assert_eq!(of(&[]), "acs:ecs:*:1234567890123456:disk/*");
         assert_eq!(of(&["cn-a"]), "acs:ecs:cn-a:1234567890123456:disk/*");
         assert_eq!(of(&["cn-a", "cn-b"])[1], "acs:ecs:cn-b:1234567890123456:disk/*");
+        let pinned = document("protect-pinned").unwrap().filled(&names());
+        assert_eq!(pinned["Statement"][1]["Resource"][2], "acs:ecs:*:1234567890123456:command/c-3");
         let protect = document("protect").unwrap().filled(&names());
         assert_eq!(
             protect["Statement"][0]["Condition"]["StringEquals"]["acs:ResourceTag/appsnap"],
@@ -283,7 +317,8 @@ mod tests {
     #[test]
     fn a_name_that_cannot_be_one_is_told() {
         type Change = fn(&mut Names);
-        let table: [(Change, &str); 9] = [
+        let table: [(Change, &str); 10] = [
+            (|n| n.commands = vec!["c-1/*".into()], "registered command"),
             (|n| n.account.clear(), "account"),
             (|n| n.account = "123456789x".into(), "account"),
             (|n| n.regions = vec!["hangzhou".into()], "region"),

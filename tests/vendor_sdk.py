@@ -100,6 +100,24 @@ def main():
         region_id=REGION, tag=[ecs_models.DescribeInvocationsRequestTag(key="appsnap:run", value="r 1")]), RUNTIME).body
     assert [one.invoke_id for one in found.invocations.invocation] == [invoke_id], found
 
+    command = ecs.create_command_with_options(ecs_models.CreateCommandRequest(
+        region_id=REGION, name="registered", type="RunShellScript", enable_parameter=True, working_dir="/",
+        command_content=base64.b64encode(b"echo {{ Word }}").decode(), client_token="sdk-3",
+        tag=[ecs_models.CreateCommandRequestTag(key="appsnap:sequence", value="ab")]), RUNTIME).body.command_id
+    kept = ecs.describe_commands_with_options(ecs_models.DescribeCommandsRequest(
+        region_id=REGION, tag=[ecs_models.DescribeCommandsRequestTag(key="appsnap:sequence", value="ab")],
+        content_encoding="PlainText"), RUNTIME).body.commands.command
+    assert [(one.command_id, one.command_content, one.working_dir, one.enable_parameter) for one in kept] == [
+        (command, "echo {{ Word }}", "/", True)], kept
+    invoke = ecs_models.InvokeCommandRequest(
+        region_id=REGION, command_id=command, instance_id=["i-vendor"], parameters={"word": "ünï * ~ + %"}, timeout=60,
+        termination_mode="Process", client_token="sdk-4", username="root",
+        tag=[ecs_models.InvokeCommandRequestTag(key="appsnap:run", value="r 2")])
+    invoke_id = ecs.invoke_command_with_options(invoke, RUNTIME).body.invoke_id
+    assert settled("the registered command ends", finished).exit_code == 0
+    invoke.parameters, invoke.client_token = {"wrd": "x"}, "sdk-5"
+    refused("Parameter.NotMatched", ecs.invoke_command_with_options, invoke, RUNTIME)
+
     create = ecs_models.CreateSnapshotGroupRequest(
         region_id=REGION, instance_id="i-vendor", name="from-the-sdk", client_token="sdk-2",
         tag=[ecs_models.CreateSnapshotGroupRequestTag(key="appsnap:level", value="crash")])

@@ -7,6 +7,7 @@
 
 mod answer;
 pub mod assistant;
+pub mod command;
 pub mod ecs;
 pub mod fc;
 pub mod preflight;

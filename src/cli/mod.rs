@@ -7,6 +7,7 @@ mod fault;
 mod install;
 mod invoke;
 mod local;
+mod pin;
 mod ram;
 mod sequence;
 mod show;
@@ -42,6 +43,8 @@ enum Verb {
     Sequence(sequence::Args),
     /// Print the RAM policies and trust documents to paste.
     Ram(ram::Args),
+    /// Register the guest's commands, so that the role needs no RunCommand.
+    Pin(pin::Args),
     /// Any verb that is planned and not built yet.
     #[command(external_subcommand)]
     Other(Vec<String>),
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
             Verb::Invoke(args) => invoke::run(args).await,
             Verb::Sequence(args) => sequence::run(&args),
             Verb::Ram(args) => ram::run(&args),
+            Verb::Pin(args) => pin::run(args).await,
             Verb::Other(words) => Err(other(&words)),
         }
     });

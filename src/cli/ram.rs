@@ -35,6 +35,9 @@ pub(super) struct Args {
     /// Also what the vendor's plugin needs (Windows, or linux.engine: plugin).
     #[arg(long)]
     plugin: bool,
+    /// The id of a registered command, three times as `appsnap pin` prints them: the work role may run these only.
+    #[arg(long, value_name = "COMMAND")]
+    pinned: Vec<String>,
     /// Only the document of this name, as in policies/: the JSON and nothing else.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
@@ -53,8 +56,14 @@ pub(super) fn run(args: &Args) -> Result<u8, Failure> {
         work_role: args.work_role.clone(),
         instance_role: args.instance_role.clone(),
         tag: (tag.0.into(), tag.1.into()),
+        commands: args.pinned.clone(),
     };
     names.check().map_err(Failure::usage)?;
+    if args.only.as_deref() == Some("protect-pinned") && names.commands.is_empty() {
+        return Err(Failure::usage(
+            "--only protect-pinned: name the commands by --pinned, as appsnap pin prints them",
+        ));
+    }
     let text = match &args.only {
         Some(name) => {
             let known = || DOCUMENTS.iter().map(|one| one.name).collect::<Vec<_>>().join(", ");
@@ -70,10 +79,12 @@ pub(super) fn run(args: &Args) -> Result<u8, Failure> {
 }
 
 /// The documents of the roles that are made, in their order.
-fn chosen(plugin: bool) -> impl Iterator<Item = &'static Document> {
+fn chosen(names: &Names, plugin: bool) -> impl Iterator<Item = &'static Document> {
+    let pinned = !names.commands.is_empty();
     DOCUMENTS.iter().filter(move |one| match one.of {
         Of::Function => true,
-        Of::Work => plugin || one.name != "plugin",
+        Of::Work => (plugin || one.name != "plugin") && (!pinned || one.name != "protect"),
+        Of::Pinned => pinned,
         Of::Instance => plugin,
         Of::Later => false,
     })
@@ -83,7 +94,7 @@ fn role<'a>(one: &Document, names: &'a Names) -> &'a str {
     match one.of {
         Of::Function => &names.function_role,
         Of::Instance => &names.instance_role,
-        Of::Work | Of::Later => &names.work_role,
+        Of::Work | Of::Pinned | Of::Later => &names.work_role,
     }
 }
 
@@ -136,7 +147,7 @@ fn script(names: &Names, plugin: bool) -> String {
         // Writing to a String does not fail.
         let _ = writeln!(text, "{words}");
     };
-    for one in chosen(plugin) {
+    for one in chosen(names, plugin) {
         line(&format!("\n# {}: {}", one.name, one.purpose));
         commands(one, names, true).iter().for_each(|command| line(command));
     }
@@ -149,14 +160,14 @@ fn script(names: &Names, plugin: bool) -> String {
 }
 
 fn for_machines(names: &Names, plugin: bool) -> Value {
-    let documents: Vec<Value> = chosen(plugin)
+    let documents: Vec<Value> = chosen(names, plugin)
         .map(|one| {
             let kind = if one.is_trust() { "trust" } else { "policy" };
             json!({ "name": one.name, "kind": kind, "role": role(one, names), "purpose": one.purpose,
                     "document": one.filled(names) })
         })
         .collect();
-    let commands: Vec<String> = chosen(plugin).flat_map(|one| commands(one, names, false)).collect();
+    let commands: Vec<String> = chosen(names, plugin).flat_map(|one| commands(one, names, false)).collect();
     json!({
         "documents": documents, "commands": commands, "onEachInstance": on_instances(names, plugin),
         "environment": { "APPSNAP_FUNCTION_ROLE": arn(names, &names.function_role),
@@ -176,5 +187,16 @@ mod tests {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/policies/ram.sh");
         let written = std::fs::read_to_string(file).unwrap_or_default();
         assert!(written == script(&names, false), "policies/ram.sh has to say:\n{}", script(&names, false));
+    }
+
+    #[test]
+    fn pinned_takes_the_place_of_protect() {
+        let of = |commands: &[&str]| -> Vec<&str> {
+            let commands = commands.iter().map(|id| id.to_string()).collect();
+            let names = Names { commands, ..Names::default() };
+            chosen(&names, false).filter(|one| !one.is_trust()).map(|one| one.name).collect()
+        };
+        assert_eq!(of(&[]), ["function", "survey", "protect"]);
+        assert_eq!(of(&["c-1"]), ["function", "survey", "protect-pinned"]);
     }
 }

@@ -9,10 +9,13 @@
 //! The source is in six files of shell beside this one (`sequence.sh` tells the story); [`render`] packs them,
 //! [`told`] reads the one line of JSON that comes back.
 //!
+//! [`pinned`] is the same with commands that the operator has registered: a run sends only values to them.
+//!
 //! [`plugin`] is the other engine: one command that runs the vendor's app-snapshot-plugin. [`look`] is the command of a
 //! check, which only looks.
 
 pub mod look;
+pub mod pinned;
 pub mod plugin;
 pub mod render;
 pub mod told;

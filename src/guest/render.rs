@@ -90,12 +90,14 @@ pub struct Signed {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RenderError {
     /// The command would not fit.
-    #[error("the {command} command takes {size} bytes, {LIMIT} is the limit: choose fewer disks")]
+    #[error("the {command} command takes {size} bytes, {limit} is the limit: choose fewer disks")]
     TooLarge {
         /// Which.
         command: &'static str,
         /// Its size.
         size: usize,
+        /// Its limit.
+        limit: usize,
     },
     /// A value that may not be put into a script.
     #[error("{field} holds a character that cannot be handed to the guest: {value:?}")]
@@ -150,40 +152,53 @@ pub(super) fn strip(source: &str) -> String {
 
 /// The first command: the sequence goes to tmpfs, looks around and tells.
 pub fn find(plan: &Plan) -> Result<Vec<u8>, RenderError> {
-    let body = format!(
-        "[ ! -e $d/once ] || e 'busy this attempt has been run here already'\n\
-         mkdir -p /run/appsnap && find /run/appsnap -mindepth 1 -maxdepth 1 -mtime +2 ! -name lock -exec rm -rf {{}} + 2>/dev/null\n\
-         rm -rf $d; mkdir -p $d || e 'state.space /run/appsnap cannot be written'\n\
-         u '{}' >$d/sequence.sh && u '{}' >$d/data || e 'state.space /run has no room'\n\
-         exec sh $d/sequence.sh find $d\n",
-        pack(&base()),
-        pack(&plan_data(plan)?)
-    );
-    command("find", &plan.attempt, &body)
+    command("find", &plan.attempt, &find_body(&format!("u '{}'", pack(&plan_data(plan)?))))
 }
 
 /// The second command: the signed requests, and go; the plan is there since the first.
 pub fn go(attempt: &str, signed: &Signed) -> Result<Vec<u8>, RenderError> {
-    let body = format!(
-        "[ -s $d/sequence.sh ] || e 'state.absent the guest has been restarted since the first command'\n\
-         mkdir $d/once 2>/dev/null || e 'busy this attempt has been run here already'\n\
-         u '{}' >$d/rest.sh && u '{}' >>$d/data || e 'state.space /run has no room'\n\
-         exec sh $d/sequence.sh go $d\n",
-        pack(&rest()),
-        pack(&signed_data(signed)?)
-    );
-    command("go", attempt, &body)
+    let data = format!("u '{}'", pack(&signed_data(signed)?));
+    command("go", attempt, &go_body(&data))
 }
 
 /// The command for a lost result: the kept report, after finishing what the run left.
 pub fn settle(attempt: &str) -> Result<Vec<u8>, RenderError> {
-    let body = "[ -s $d/sequence.sh ] || { echo '{\"appsnap\":\"1\",\"phase\":\"absent\"}'; exit 0; }\n\
-                exec sh $d/sequence.sh settle $d\n";
-    command("settle", attempt, body)
+    command("settle", attempt, SETTLE_BODY)
 }
 
-/// `e` tells an error as the report would and leaves; `u` unpacks. The command file is deleted where the agent keeps
-/// it (the signed request is in it, and it would end up in the snapshot), if it is the agent's own regular file.
+/// `data` is what prints the plan.
+pub(super) fn find_body(data: &str) -> String {
+    format!(
+        "[ ! -e $d/once ] || e 'busy this attempt has been run here already'\n\
+         mkdir -p /run/appsnap && find /run/appsnap -mindepth 1 -maxdepth 1 -mtime +2 ! -name lock -exec rm -rf {{}} + 2>/dev/null\n\
+         rm -rf $d; mkdir -p $d || e 'state.space /run/appsnap cannot be written'\n\
+         u '{}' >$d/sequence.sh && {data} >$d/data || e 'state.space /run has no room'\n\
+         exec sh $d/sequence.sh find $d\n",
+        pack(&base())
+    )
+}
+
+/// `data` is what prints the signed requests.
+pub(super) fn go_body(data: &str) -> String {
+    format!(
+        "[ -s $d/sequence.sh ] || e 'state.absent the guest has been restarted since the first command'\n\
+         mkdir $d/once 2>/dev/null || e 'busy this attempt has been run here already'\n\
+         u '{}' >$d/rest.sh && {data} >>$d/data || e 'state.space /run has no room'\n\
+         exec sh $d/sequence.sh go $d\n",
+        pack(&rest())
+    )
+}
+
+pub(super) const SETTLE_BODY: &str = "[ -s $d/sequence.sh ] || { echo '{\"appsnap\":\"1\",\"phase\":\"absent\"}'; exit 0; }\n\
+     exec sh $d/sequence.sh settle $d\n";
+
+/// The command file is deleted where the agent keeps it (the signed request is in it, and it would end up in the
+/// snapshot), if it is the agent's own regular file; and what has to be there is looked for.
+pub(super) const PREPARE: &str = "case $0 in /usr/local/share/aliyun-assist/work/script/*) [ -f \"$0\" ] && [ ! -L \"$0\" ] && [ \"$(stat -c %u \"$0\")\" = 0 ] && rm -f \"$0\" ;; esac\n\
+     for t in stat awk base64 gzip; do command -v $t >/dev/null || e \"tool.missing $t is not installed\"; done\n\
+     [ \"$(stat -f -c %T /run)\" = tmpfs ] || e 'state.not_tmpfs /run is not on tmpfs: a frozen disk could not be written to'\n";
+
+/// `e` tells an error as the report would and leaves; `u` unpacks.
 pub(super) fn command(name: &'static str, attempt: &str, body: &str) -> Result<Vec<u8>, RenderError> {
     if attempt.is_empty() || !attempt.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
         return Err(RenderError::Unfit { field: "attempt", value: attempt.into() });
@@ -192,13 +207,10 @@ pub(super) fn command(name: &'static str, attempt: &str, body: &str) -> Result<V
         "#!/bin/sh\n# appsnap {name} {attempt}; `appsnap sequence` prints what is packed here\numask 077\nd=/run/appsnap/{attempt}\n\
          u() {{ printf %s \"$1\" | base64 -d | gzip -dc; }}\n\
          e() {{ printf '{{\"appsnap\":\"1\",\"run\":\"{attempt}\",\"phase\":\"refused\",\"reason\":[\"%s\"]}}\\n' \"$1\"; exit 20; }}\n\
-         case $0 in /usr/local/share/aliyun-assist/work/script/*) [ -f \"$0\" ] && [ ! -L \"$0\" ] && [ \"$(stat -c %u \"$0\")\" = 0 ] && rm -f \"$0\" ;; esac\n\
-         for t in stat awk base64 gzip; do command -v $t >/dev/null || e \"tool.missing $t is not installed\"; done\n\
-         [ \"$(stat -f -c %T /run)\" = tmpfs ] || e 'state.not_tmpfs /run is not on tmpfs: a frozen disk could not be written to'\n\
-         {body}"
+         {PREPARE}{body}"
     );
     match text.len() {
-        size if size > LIMIT => Err(RenderError::TooLarge { command: name, size }),
+        size if size > LIMIT => Err(RenderError::TooLarge { command: name, size, limit: LIMIT }),
         _ => Ok(text.into_bytes()),
     }
 }
@@ -226,7 +238,7 @@ pub(super) fn plan_data(plan: &Plan) -> Result<String, RenderError> {
     Ok(data.0)
 }
 
-fn signed_data(signed: &Signed) -> Result<String, RenderError> {
+pub(super) fn signed_data(signed: &Signed) -> Result<String, RenderError> {
     let mut data = Data::default();
     data.set("HOST", &signed.host)?;
     data.set("KEY", &signed.access_key_id)?;
@@ -275,4 +287,4 @@ pub(super) fn pack(text: &str) -> String {
 
 #[cfg(test)]
 #[path = "render_tests.rs"]
-mod tests;
+pub(crate) mod tests;

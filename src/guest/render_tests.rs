@@ -1,7 +1,7 @@
 use super::*;
 
 /// The largest that may come: 128 disks, a token of 2 KB, every variant, the longest names.
-fn worst() -> (Plan, Signed) {
+pub fn worst() -> (Plan, Signed) {
     let id = |i: usize| -> String {
         let hash = Sha256::digest(i.to_string());
         let text: String =

@@ -136,6 +136,7 @@ impl App {
                 os_type: if surveyed.os_type.is_empty() { "linux".into() } else { surveyed.os_type.clone() },
                 at_rest: surveyed.at_rest(),
                 disks: surveyed.disks.clone(),
+                pinned: self.pinned,
                 due: origin.due,
                 started: origin.started,
                 deadline: invocation.deadline - FAREWELL,
@@ -370,5 +371,15 @@ mod tests {
             let ran = asked.iter().any(|(call, _)| call.starts_with("RunCommand"));
             assert_eq!((ran, code), (begun, (!begun).then_some("unit.late")), "{seconds}");
         }
+    }
+
+    #[tokio::test]
+    async fn pinned_is_true_or_false_and_nothing_else() {
+        let app = |value: &str| {
+            let env = [("APPSNAP_PINNED".to_string(), value.to_string())].into();
+            App::new(crate::clock::Clock::system(), env).map(|app| app.pinned)
+        };
+        assert_eq!((app(""), app("false"), app("true")), (Ok(false), Ok(false), Ok(true)));
+        assert!(app("yes").unwrap_err().contains("APPSNAP_PINNED"));
     }
 }

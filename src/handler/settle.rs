@@ -93,6 +93,7 @@ impl App {
             os_type: tag(&result, "appsnap:os").unwrap_or("linux").into(),
             at_rest: false,
             disks: Vec::new(),
+            pinned: self.pinned,
             due: None,
             started: origin.started,
             deadline: invocation.deadline - FAREWELL,

@@ -18,6 +18,7 @@ fn app(realm: &Realm, role: &str) -> App {
         identities: Arc::default(),
         http: https_client(None).unwrap(),
         support: Default::default(),
+        pinned: false,
         env: env.into(),
     }
 }

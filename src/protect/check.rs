@@ -10,7 +10,7 @@ use super::command::{DELIVERY, soon, undelivered, wait};
 use super::facts::count_snapshots;
 use super::saga::plan;
 use super::survey::Surveyed;
-use super::{Outcome, Task, add_finding, blank, mark, plugin, reasons, session, tell};
+use super::{Outcome, Task, add_finding, attempts, blank, mark, order, plugin, reasons, session, tell};
 use crate::acs::{Error, past_limits};
 use crate::api::assistant::{self, RunCommand};
 use crate::api::preflight;
@@ -98,6 +98,9 @@ fn lowered_by(findings: &[Finding]) -> Vec<String> {
 
 /// Asks cloud and guest; an error is what could not be asked.
 async fn ask(task: &Task, surveyed: &Surveyed, unit: &mut Unit) -> Result<(), ErrorReport> {
+    if task.pinned {
+        return registered(task, unit).await;
+    }
     let windows = task.os_type == "windows";
     let kind = if windows { "RunPowerShellScript" } else { "RunShellScript" };
     let from = task.client.clock().now();
@@ -116,6 +119,20 @@ async fn ask(task: &Task, surveyed: &Surveyed, unit: &mut Unit) -> Result<(), Er
         unit.findings.extend(plugin_there(task).await);
     }
     if windows { Ok(()) } else { look(task, surveyed, unit).await }
+}
+
+/// In pinned mode the dry run of a command and the look are out of reach: both are RunCommand's. What a run would invoke is
+/// looked for all the same.
+async fn registered(task: &Task, unit: &mut Unit) -> Result<(), ErrorReport> {
+    let (code, severity) = match task.engine() {
+        Engine::Plugin => ("pinned.engine", Severity::Blocker),
+        Engine::Sequence => {
+            order::find(task, &plan(task, &attempts::id(task, 1))).await?;
+            ("look.pinned", Severity::Note)
+        }
+    };
+    add_finding(&mut unit.findings, reasons::finding(code, "", &task.instance_id, severity));
+    Ok(())
 }
 
 /// What the cloud says against a command; an error that says nothing about it stays one.

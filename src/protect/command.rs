@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::order::{self, Order, Sending};
 use super::{Stop, Task, mark};
 use crate::acs::{Error, Pace, past_limits, wait_until};
-use crate::api::assistant::{self, InvocationResult, InvocationStatus, RunCommand};
-use crate::guest::render;
+use crate::api::assistant::{self, InvocationResult, InvocationStatus};
 use crate::guest::told::Told;
 use crate::policy::ids;
 use crate::ram;
@@ -76,7 +76,7 @@ pub async fn take_back(
                 unit.error = Some(ErrorReport {
                     code: "guest.late".into(),
                     message: format!("{detail}, and the command may begin yet"),
-                    action: Some("RunCommand".into()),
+                    action: Some(order::action(task).into()),
                     resource: Some(invoke_id.into()),
                     cure: Some("send the event again when the command has ended: it settles the run".into()),
                     ..ErrorReport::default()
@@ -87,7 +87,7 @@ pub async fn take_back(
                 unit.error = Some(ErrorReport {
                     code: "guest.lost".into(),
                     message: detail.clone(),
-                    action: Some("RunCommand".into()),
+                    action: Some(order::action(task).into()),
                     resource: Some(task.instance_id.clone()),
                     cure: Some("check that the instance is up and Cloud Assistant works on it".into()),
                     ..ErrorReport::default()
@@ -101,7 +101,7 @@ pub async fn take_back(
             unit.error = Some(ErrorReport {
                 code: "guest.stuck".into(),
                 message: format!("nobody knows how the guest stands: {lost}; {error}"),
-                action: Some("RunCommand".into()),
+                action: Some(order::action(task).into()),
                 resource: Some(task.instance_id.clone()),
                 cure: Some("the guest's own watchdog thaws by itself; check the instance, then send the event again: it settles the run".into()),
                 ..ErrorReport::default()
@@ -130,9 +130,9 @@ async fn settle_in_guest(task: &Task, attempt: &str) -> Result<Told, String> {
 
 /// The command that fetches the kept report, thaws what is ours and runs an overdue postscript.
 async fn ask(task: &Task, attempt: &str, seconds: u64) -> Result<Told, String> {
-    let command = render::settle(attempt).map_err(|error| error.to_string())?;
+    let order = order::settle(task, attempt).await?;
     let kind = format!("settle-{}", task.client.clock().nonce().get(..8).unwrap_or_default());
-    let invoke_id = run(task, &kind, attempt, &command, 60 + u64::from(script_seconds(task)), &[])
+    let invoke_id = run(task, &kind, attempt, &order, 60 + u64::from(script_seconds(task)), &[])
         .await
         .map_err(|error| error.to_string())?;
     let result = patient(task, &invoke_id, soon(task, seconds)).await.map_err(|error| error.to_string())?;
@@ -145,25 +145,20 @@ pub async fn run(
     task: &Task,
     kind: &str,
     attempt: &str,
-    content: &[u8],
+    order: &Order,
     seconds: u64,
     tags: &[(String, String)],
 ) -> Result<String, Error> {
     let token = ids::client_token(&format!("{kind}-{attempt}"));
-    let command = RunCommand {
-        region_id: &task.region_id,
-        instance_id: &task.instance_id,
+    let sending = Sending {
         name: &format!("appsnap-{}-{}", kind.split('-').next().unwrap_or(kind), task.request.policy),
-        kind: "RunShellScript",
-        content,
         timeout: Duration::from_secs(seconds),
         client_token: &token,
         tags,
     };
     // Nothing is frozen yet, or it thaws by itself: a fleet's rate limit is waited for.
     let limit = task.deadline - SignedDuration::from_secs(RESERVE + seconds as i64);
-    let start = || assistant::run_command(&task.client, &command);
-    Ok(past_limits(task.client.clock(), limit, start).await?.invoke_id)
+    past_limits(task.client.clock(), limit, || order::send(task, order, &sending)).await
 }
 
 /// Waits for the end of an invocation.

@@ -20,6 +20,7 @@ pub mod facts;
 mod groups;
 pub mod label;
 mod nonces;
+pub mod order;
 pub mod plugin;
 #[cfg(test)]
 pub(crate) mod realm;
@@ -69,6 +70,8 @@ pub struct Task {
     pub at_rest: bool,
     /// The chosen disks.
     pub disks: Vec<DiskFacts>,
+    /// Nothing but the operator's registered commands is run in the guest: see [`order`].
+    pub pinned: bool,
     /// When the run was due, where that is known.
     pub due: Option<Timestamp>,
     /// When the run started; the timeline counts from here.

@@ -103,6 +103,10 @@ pub struct Ahead {
 
 /// Looks up the instance's role and its attached disks; changes nothing.
 pub async fn ahead(task: &Task) -> Result<Ahead, Error> {
+    if task.pinned {
+        let finding = reasons::finding("pinned.engine", "", &task.instance_id, Severity::Blocker);
+        return Ok(Ahead { role: None, excluded: Vec::new(), findings: vec![finding] });
+    }
     let limit = latest(task);
     let (client, region_id, instance_id) = (&task.client, &*task.region_id, &*task.instance_id);
     let disks = || ecs::describe_disks_of(client, region_id, instance_id);

@@ -100,6 +100,21 @@ pub const TABLE: &[(&str, &str, &str)] = &[
     ),
     (STOPPED.code, STOPPED.message, STOPPED.cure),
     (
+        "pinned.file",
+        "Cloud Assistant did not run the registered command from a file of its own, from which it reads its values",
+        "free space on the guest's system disk, where Cloud Assistant keeps its commands; run again",
+    ),
+    (
+        "pinned.mixed",
+        "the registered commands that came first and second are of two versions",
+        "use one version of appsnap at a time; run again",
+    ),
+    (
+        "pinned.value",
+        "a value was refused by the registered command: it is not of the kind that this place takes",
+        "report this, if appsnap sent it; else find out who else may invoke the command",
+    ),
+    (
         "report.lost",
         "the guest's report did not come, or the sequence did not reach its end",
         "check that Cloud Assistant is alive in the guest, then send the event again: it settles the run",
@@ -226,6 +241,11 @@ pub const NOTES: &[(&str, &str, &str)] = &[
         "send the event again later: that looks again, tells what it finds and labels it",
     ),
     (
+        "look.pinned",
+        "in pinned mode a check does not look into the guest: its look is RunCommand's, which the role does not have",
+        "none needed: a run looks before it touches anything; a function without APPSNAP_PINNED can check more",
+    ),
+    (
         "option.unused",
         "an option says nothing to this instance's system, and was not used",
         "leave it out, or name instances of the other system in a policy of their own",
@@ -249,6 +269,11 @@ pub const NOTES: &[(&str, &str, &str)] = &[
 
 /// Code, meaning, cure of the vendor's plugin as engine; [`EXITS`] has its manager's exit codes.
 pub const PLUGIN: &[(&str, &str, &str)] = &[
+    (
+        "pinned.engine",
+        "in pinned mode the vendor's plugin cannot be run: it takes RunCommand",
+        "on Linux use engine sequence; for Windows a function of its own without APPSNAP_PINNED",
+    ),
     (
         "plugin.category",
         "the plugin (1.8) was seen to leave out ESSD AutoPL disks as soon as one disk is excluded",
@@ -322,71 +347,5 @@ pub fn finding(code: &str, detail: &str, resource: &str, severity: Severity) -> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Every code in the shell sources and in the label has a meaning of its own here.
-    #[test]
-    fn every_reason_of_the_sequence_is_explained() {
-        let sequence = crate::guest::render::sequence() + include_str!("../guest/plugin.sh");
-        let mut codes: Vec<&str> = Vec::new();
-        for word in ["why ", "note ", "leave ", "stop ", "FAULT=\""] {
-            let told = sequence
-                .split(word)
-                .skip(1)
-                .map(|rest| rest.split([' ', '"', '\n', '%']).next().unwrap_or_default());
-            codes.extend(told.filter(|code| code.contains('.') && !code.contains(['$', '{'])));
-        }
-        assert!(codes.len() > 20, "{codes:?}");
-        for code in codes {
-            let found = finding(code, "", "i-1", Severity::Downgrade);
-            assert!(found.cure != "see the detail", "{code} has no meaning");
-        }
-    }
-
-    #[test]
-    fn the_tables_are_in_order_and_have_each_code_once() {
-        for table in [TABLE, NOTES, PLUGIN] {
-            assert!(table.windows(2).all(|pair| pair[0].0 < pair[1].0));
-        }
-    }
-
-    #[test]
-    fn every_exit_code_of_the_plugin_manager_has_a_cure() {
-        for exit in &EXITS {
-            let found = finding(exit.reason, exit.name, "i-1", Severity::Downgrade);
-            assert_eq!((found.cure.as_str(), found.message.contains(exit.name)), (exit.cure, true));
-        }
-    }
-
-    /// The page is for people; this table is the source.
-    #[test]
-    fn the_page_of_reasons_says_what_the_tables_say() {
-        let page = include_str!("../../docs/reasons.md");
-        for (title, table) in [
-            ("\n## Reasons\n", TABLE),
-            ("\n## Notes\n", NOTES),
-            ("\n## Reasons of the vendor's plugin\n", PLUGIN),
-        ] {
-            let section = page.split(title).nth(1).unwrap().split("\n## ").next().unwrap();
-            let written: Vec<&str> = section.lines().filter(|line| line.starts_with("| `")).collect();
-            let row =
-                |(code, meaning, cure): &(&str, &str, &str)| format!("| `{code}` | {meaning} | {cure} |");
-            let rows: Vec<String> = table.iter().map(row).collect();
-            assert!(written == rows, "docs/reasons.md,{title}has to say:\n{}", rows.join("\n"));
-        }
-    }
-
-    #[test]
-    fn each_reason_of_the_label_is_in_the_table() {
-        let missing = crate::protect::label::decide(&crate::protect::label::Evidence {
-            group_exists: true,
-            usable: true,
-            ..Default::default()
-        });
-        assert_eq!(missing.1.len(), 13);
-        for code in missing.1.iter().map(|missing| missing.code()).chain(["group.none", "group.failed"]) {
-            assert!(TABLE.iter().any(|(known, ..)| *known == code), "{code}");
-        }
-    }
-}
+#[path = "reasons_tests.rs"]
+mod tests;

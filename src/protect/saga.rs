@@ -5,12 +5,12 @@ use super::nonces::{Nonces, Witness};
 use super::repeat::{self, State};
 use super::settle::{repeated, settle};
 use super::tell::{fill, place, why};
-use super::{Outcome, Stop, Task, add_finding, attempts, blank, groups, mark, reasons, session};
+use super::{Outcome, Stop, Task, add_finding, attempts, blank, groups, mark, order, reasons, session};
 use jiff::SignedDuration;
 
 use crate::api::assistant::InvocationResult;
 use crate::eligibility::DiskFacts;
-use crate::guest::render::{self, Plan, RenderError, Signed};
+use crate::guest::render::{self, Plan, Signed};
 use crate::guest::told::Told;
 use crate::policy::ThawOn;
 use crate::report::{ErrorReport, Level, Severity, Status, Unit};
@@ -228,27 +228,21 @@ async fn act(
         }
         Step::Quiesce => {
             let Some(signed) = &progress.signed else { return Err(Stop::Refused) };
-            let command = render::go(attempt, signed).map_err(unfit)?;
-            let invoke_id = match run(
-                task,
-                "go",
-                attempt,
-                &command,
-                sequence_seconds(task),
-                &repeat::tags(task, attempt),
-            )
-            .await
-            {
-                Ok(invoke_id) => invoke_id,
-                // Never the same bytes twice: somebody else started this attempt first.
-                Err(error) if error.code == "IdempotentParameterMismatch" => return Err(Stop::Pending),
-                // It may have been started, so the guest is asked.
-                Err(error) if error.unknown_outcome => match repeat::find(task).await {
-                    Ok(Some(latest)) if latest.number == unit.attempt => latest.invoke_id,
-                    _ => return Err(Stop::Lost(error.to_string())),
-                },
-                Err(error) => return Err(error.into()),
-            };
+            let order = order::go(task, attempt, signed).await.map_err(Stop::Failed)?;
+            let invoke_id =
+                match run(task, "go", attempt, &order, sequence_seconds(task), &repeat::tags(task, attempt))
+                    .await
+                {
+                    Ok(invoke_id) => invoke_id,
+                    // Never the same bytes twice: somebody else started this attempt first.
+                    Err(error) if error.code == "IdempotentParameterMismatch" => return Err(Stop::Pending),
+                    // It may have been started, so the guest is asked.
+                    Err(error) if error.unknown_outcome => match repeat::find(task).await {
+                        Ok(Some(latest)) if latest.number == unit.attempt => latest.invoke_id,
+                        _ => return Err(Stop::Lost(error.to_string())),
+                    },
+                    Err(error) => return Err(error.into()),
+                };
             progress.invoke_id = Some(invoke_id.clone());
             let from = task.client.clock().now();
             progress.told = Some(result(task, attempt, &invoke_id, from).await.map_err(Stop::Lost)?);
@@ -260,12 +254,12 @@ async fn act(
 /// The first command's report. Its token is the same for each delivery of an event, so that only one at a time writes
 /// to the attempt's directory; a refusal of an earlier delivery is no answer today, so a token made from it follows.
 async fn look(task: &Task, attempt: &str) -> Result<(Told, InvocationResult), Stop> {
-    let command = render::find(&plan(task, attempt)).map_err(unfit)?;
+    let order = order::find(task, &plan(task, attempt)).await.map_err(Stop::Failed)?;
     let mut kind = "find".to_string();
     let mut tries = 0;
     loop {
         tries += 1;
-        let invoke_id = run(task, &kind, attempt, &command, 60, &[]).await?;
+        let invoke_id = run(task, &kind, attempt, &order, 60, &[]).await?;
         let old = tries < REFUSALS && wait(task, &invoke_id, task.client.clock().now()).await?.is_some();
         let Some(result) = first(task, &invoke_id, DELIVERY + 60).await? else {
             return Err(silent(task, &invoke_id, "no answer"));
@@ -319,20 +313,12 @@ fn silent(task: &Task, invoke_id: &str, detail: &str) -> Stop {
         message: format!(
             "the guest did not answer the first command ({invoke_id}): {detail}; nothing was touched"
         ),
-        action: Some("RunCommand".into()),
+        action: Some(order::action(task).into()),
         resource: Some(task.instance_id.clone()),
         cure: Some(
             "check that Cloud Assistant works on the instance, e.g. by a command `true` in the console"
                 .into(),
         ),
-        ..ErrorReport::default()
-    })
-}
-
-fn unfit(error: RenderError) -> Stop {
-    Stop::Failed(ErrorReport {
-        code: "guest.command".into(),
-        message: error.to_string(),
         ..ErrorReport::default()
     })
 }

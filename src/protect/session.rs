@@ -8,7 +8,7 @@ use serde_json::json;
 use super::command::{DELIVERY, sequence_seconds};
 use super::nonces::Nonces;
 use super::{Stop, Task, reasons};
-use crate::acs::{Call, Network, Role, presign};
+use crate::acs::{Call, Endpoints, Network, Role, presign};
 use crate::api::ecs::{
     CreateSnapshotGroup, GroupFilter, create_snapshot_group_call, describe_snapshot_groups_call,
 };
@@ -73,6 +73,24 @@ pub fn session_policy(region: &str, account: &str, instance: &str, disks: &[Stri
     (statement(vec![of("instance", instance), of("disk", "*")]), true)
 }
 
+/// Where the guest reaches ECS.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn guest_endpoint(
+    endpoints: &Endpoints,
+    wanted: &Endpoint,
+    region_id: &str,
+) -> Result<crate::acs::Endpoint, String> {
+    let ecs = &crate::api::ecs::ECS;
+    match wanted {
+        Endpoint::Host(host) => crate::acs::Endpoint::parse("linux.endpoint", host),
+        Endpoint::Public => endpoints.seen_from(Network::Public, ecs, region_id),
+        Endpoint::Vpc => endpoints.seen_from(Network::Vpc, ecs, region_id),
+    }
+    .map_err(|error| error.to_string())
+}
+
 /// How far the guest's session can be narrowed, where that is not to the disks.
 pub fn findings(task: &Task) -> Vec<Finding> {
     let tell = |code: &str| vec![reasons::finding(code, "", &task.instance_id, Severity::Note)];
@@ -87,17 +105,10 @@ pub fn findings(task: &Task) -> Vec<Finding> {
 
 /// The host that the guest's requests are signed for.
 pub fn endpoint(task: &Task) -> Result<crate::acs::Endpoint, ErrorReport> {
-    let network = match &task.request.linux.endpoint {
-        Endpoint::Public => Network::Public,
-        _ => Network::Vpc,
-    };
-    match &task.request.linux.endpoint {
-        Endpoint::Host(host) => crate::acs::Endpoint::parse("linux.endpoint", host),
-        _ => task.client.endpoints().seen_from(network, &crate::api::ecs::ECS, &task.region_id),
-    }
-    .map_err(|error| ErrorReport {
+    let wanted = &task.request.linux.endpoint;
+    guest_endpoint(task.client.endpoints(), wanted, &task.region_id).map_err(|message| ErrorReport {
         code: "endpoint".into(),
-        message: error.to_string(),
+        message,
         cure: Some("check regionId and linux.endpoint".into()),
         ..ErrorReport::default()
     })

@@ -165,6 +165,7 @@ pub fn scripted_with(
         os_type: "linux".into(),
         at_rest: false,
         disks: vec![DiskFacts::named("d-1")],
+        pinned: false,
         due: None,
         started: start,
         deadline: deadline - SignedDuration::from_secs(25),

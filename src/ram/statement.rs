@@ -16,7 +16,9 @@ pub fn statement(action: &str, region: &str, resource: &str) -> String {
         let more = match filled.rsplit_once('/') {
             // Whose role or function it is, only the caller knows.
             _ if filled.contains('{') && resource.starts_with("acs:") => vec![resource.to_owned()],
-            Some((kind, _)) if filled.contains('{') => vec![format!("{kind}/{resource}")],
+            Some((kind, _)) if filled.contains('{') => {
+                ids(kind, resource).unwrap_or_else(|| vec![format!("{kind}/{resource}")])
+            }
             Some((kind, "*")) => ids(kind, resource).unwrap_or_else(|| vec![filled.clone()]),
             _ => vec![filled],
         };
@@ -75,6 +77,7 @@ fn ids(kind: &str, resource: &str) -> Option<Vec<String>> {
     let prefix = match kind.rsplit(':').next()? {
         "instance" => "i-",
         "disk" => "d-",
+        "command" => "c-",
         _ => return None,
     };
     let words = || resource.split([' ', ',']).filter(|word| !word.is_empty());
@@ -127,6 +130,10 @@ mod tests {
             (
                 ("ecs:DescribeInstanceRamRole", "cn-a", "i-1"),
                 r#"{"Effect":"Allow","Action":"ecs:DescribeInstanceRamRole","Resource":"*"}"#,
+            ),
+            (
+                ("ecs:InvokeCommand", "cn-a", "c-1 on i-1"),
+                r#"{"Effect":"Allow","Action":"ecs:InvokeCommand","Resource":["acs:ecs:cn-a:*:instance/i-1","acs:ecs:*:*:command/c-1"]}"#,
             ),
             (("ecs:Unheard", "cn-a", "x"), r#"{"Effect":"Allow","Action":"ecs:Unheard","Resource":"*"}"#),
         ];

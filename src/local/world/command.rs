@@ -121,44 +121,59 @@ impl World {
                 )),
             };
         }
-        let invoke_id = format!("t-hz0{}", self.dice.word(12));
         let command_id = format!("c-hz0{}", self.dice.word(12));
-        let task = |id: &String| Task {
-            invoke_id: invoke_id.clone(),
+        let task = Task {
+            invoke_id: String::new(),
             command_id: command_id.clone(),
-            instance_id: id.clone(),
-            kind: kind.clone(),
-            content: content.clone(),
+            instance_id: String::new(),
+            kind,
+            content,
             timeout: Duration::from_secs(timeout),
-            working_dir: working_dir.clone(),
-            username: username.clone(),
-            termination_mode: mode.clone(),
-            name: name.clone(),
+            working_dir,
+            username,
+            termination_mode: mode,
+            name,
         };
-        for id in &ids {
+        let invoke_id = self.launch(context, region, &ids, task, tags);
+        Ok(json!({ "InvokeId": invoke_id, "CommandId": command_id }))
+    }
+
+    /// Hands a command to the agents of these instances; the id of the invocation. `task` lacks that and the instance's.
+    pub(super) fn launch(
+        &mut self,
+        context: &Context,
+        region: String,
+        ids: &[String],
+        task: Task,
+        tags: Tags,
+    ) -> String {
+        let invoke_id = format!("t-hz0{}", self.dice.word(12));
+        let task = Task { invoke_id: invoke_id.clone(), ..task };
+        let of = |id: &String| Task { instance_id: id.clone(), ..task.clone() };
+        for id in ids {
             self.arm(
                 after(context.now, self.settings.delivery_timeout),
                 Timer::Undelivered(invoke_id.clone(), id.clone()),
             );
             if self.instances.get(id).is_some_and(|instance| instance.agent_alive) {
-                self.effects.push(Effect::RunCommand(task(id)));
+                self.effects.push(Effect::RunCommand(of(id)));
             }
         }
         self.order += 1;
         let runs = ids.iter().map(|id| (id.clone(), Run { status: "Pending", ..Run::default() })).collect();
         let invocation = Invocation {
-            command_id: command_id.clone(),
+            command_id: task.command_id.clone(),
             account_id: context.caller.account_id.clone(),
             region_id: region,
             tags,
             command_tags: Tags::default(),
             created: context.now,
             order: self.order,
-            task: task(&ids[0]),
+            task: of(&ids[0]),
             runs,
         };
         self.invocations.insert(invoke_id.clone(), invocation);
-        Ok(json!({ "InvokeId": invoke_id, "CommandId": command_id }))
+        invoke_id
     }
 
     pub(super) fn stop_invocation(

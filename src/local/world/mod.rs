@@ -13,6 +13,7 @@ mod invocation;
 mod params;
 mod plugins;
 mod policy;
+mod registered;
 mod reply;
 mod settings;
 mod snapshot;
@@ -69,6 +70,7 @@ pub struct World {
     snapshots: BTreeMap<String, snapshot::Snapshot>,
     groups: BTreeMap<String, group::Group>,
     invocations: BTreeMap<String, invocation::Invocation>,
+    commands: BTreeMap<String, registered::Registered>,
     tokens: BTreeMap<(String, String, String), Remembered>,
     calls: BTreeMap<String, u64>,
     minutes: BTreeMap<(String, String, String), (i64, u32)>,
@@ -76,6 +78,10 @@ pub struct World {
     order: u64,
     effects: Vec<Effect>,
 }
+
+/// The actions that heed a ClientToken.
+const IDEMPOTENT: [&str; 5] =
+    ["RunCommand", "CreateCommand", "InvokeCommand", "CreateSnapshotGroup", "CreateDisk"];
 
 type Handler = fn(&mut World, &Context, &mut Params) -> Result<Value, ApiError>;
 
@@ -92,6 +98,7 @@ impl World {
             snapshots: BTreeMap::new(),
             groups: BTreeMap::new(),
             invocations: BTreeMap::new(),
+            commands: BTreeMap::new(),
             tokens: BTreeMap::new(),
             calls: BTreeMap::new(),
             minutes: BTreeMap::new(),
@@ -278,6 +285,9 @@ impl World {
             ("2014-05-26", "CreateDisk") => Self::create_disk,
             ("2014-05-26", "DescribeCloudAssistantStatus") => Self::describe_cloud_assistant_status,
             ("2014-05-26", "RunCommand") => Self::run_command,
+            ("2014-05-26", "CreateCommand") => Self::create_command,
+            ("2014-05-26", "DescribeCommands") => Self::describe_commands,
+            ("2014-05-26", "InvokeCommand") => Self::invoke_command,
             ("2014-05-26", "StopInvocation") => Self::stop_invocation,
             ("2014-05-26", "DescribeInvocations") => Self::describe_invocations,
             ("2014-05-26", "DescribeInvocationResults") => Self::describe_invocation_results,
@@ -288,22 +298,16 @@ impl World {
             ("2014-05-26", "TagResources") => Self::tag_resources,
             ("2014-05-26", "UntagResources") => Self::untag_resources,
             ("2014-05-26" | "2015-04-01", "") => {
-                return Err(ApiError::new(
-                    400,
-                    "MissingParameter.Action",
-                    "Action is mandatory for this action.",
-                ));
+                let why = "Action is mandatory for this action.";
+                return Err(ApiError::new(400, "MissingParameter.Action", why));
             }
             ("2014-05-26" | "2015-04-01", _) => {
                 let why = format!("Specified api is not found: {action} is not in the local cloud.");
                 return Err(ApiError::new(404, "InvalidAction.NotFound", why));
             }
             _ => {
-                return Err(ApiError::new(
-                    400,
-                    "InvalidVersion",
-                    format!("Specified version {version:?} is not valid."),
-                ));
+                let why = format!("Specified version {version:?} is not valid.");
+                return Err(ApiError::new(400, "InvalidVersion", why));
             }
         };
         Ok(handler)
@@ -320,7 +324,7 @@ impl World {
         let region = pairs.iter().find(|(name, _)| name == "RegionId").map(|(_, value)| value.clone());
         self.throttle(context, action, region.unwrap_or_default())?;
         let mut params = Params::new(pairs)?;
-        let idempotent = ["RunCommand", "CreateSnapshotGroup", "CreateDisk"].contains(&action);
+        let idempotent = IDEMPOTENT.contains(&action);
         let parameters = params.fingerprint();
         let token = if idempotent { params.client_token()? } else { None };
         let Some(token) = token else { return handler(self, context, &mut params) };

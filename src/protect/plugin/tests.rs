@@ -113,6 +113,7 @@ async fn play(script: Script) -> (Outcome, Asked) {
         os_type: "linux".into(),
         at_rest: false,
         disks: vec![DiskFacts::named("d-1")],
+        pinned: false,
         due: None,
         started: start,
         deadline: deadline - jiff::SignedDuration::from_secs(25),
