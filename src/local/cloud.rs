@@ -3,25 +3,24 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::agent::{self, Agent};
+use super::agent::Agent;
 use super::fc::{Fc, Function};
 use super::guest::{DiskSpec, Guest, GuestSpec};
-use super::host::Failure;
+use super::hands::{Agents, Hands};
+use super::host::{Failure, lock};
 use super::plugin::{self, Metadata, ROLE};
 use super::robot::Brand;
 use super::server::{Cloud, Server};
 use super::sink::Sink;
 use super::store::{Filesystem, Store};
 use super::windows;
-use super::world::{
-    self, CommandNews, Effect, Happening, PluginFault, Policy, Settings, Tags, Task, Trust, World,
-};
+use super::world::{self, Policy, Settings, Tags, Trust, World};
 use crate::clock::Clock;
 use crate::ram::{self, Names};
 use crate::secret::Secret;
@@ -52,6 +51,8 @@ const ROBOT_SECRETS: [(Brand, &str); 2] =
 /// Seconds that the guest's credentials last: for an `appsnap local` that is forgotten over a weekend.
 const LONG: u32 = 7 * 24 * 3600;
 const IMAGE_MIB: u64 = 320;
+/// How often an agent reports output.
+const TICK: Duration = Duration::from_millis(300);
 const PRESCRIPT: &str =
     "#!/bin/sh\n# A real one locks the database here.\necho \"appsnap-mark: phase=$APPSNAP_PHASE\"\n";
 const POSTSCRIPT: &str = "#!/bin/sh\n# A real one unlocks here; it is told what was reached.\necho \"outcome so far: $APPSNAP_OUTCOME\"\n";
@@ -72,6 +73,9 @@ pub struct LocalCloud {
     pub function: Fc,
     /// The CA that clients have to trust.
     pub ca_file: PathBuf,
+    /// Its state: instances, disks, roles.
+    pub cloud: Cloud,
+    agents: Agents,
     _work: JoinSet<()>,
 }
 
@@ -87,7 +91,7 @@ impl LocalCloud {
             let what = what.to_string();
             move |error: std::io::Error| Failure(format!("{what}: {error}"))
         };
-        let (effects, mut todo) = mpsc::unbounded_channel();
+        let (effects, todo) = mpsc::unbounded_channel();
         let plugin_faults = settings.plugin_faults.clone();
         let cloud = Cloud::new(populated(settings), clock.clone(), effects);
         let server = Server::start(cloud.clone(), std::net::Ipv4Addr::LOCALHOST.into(), port, &[])
@@ -119,7 +123,7 @@ impl LocalCloud {
             let metadata = Metadata { endpoint: &endpoint(&server), region_id: REGION, session };
             plugin::install(&guest, &metadata, &plugin_faults).await?;
         }
-        let agent = Agent::new(clock, &guest, Duration::from_millis(300));
+        let agent = Agent::new(clock, &guest, TICK);
         let sink = Sink::start(Secret::new(WEBHOOK_SECRET), clock.clone())
             .await
             .map_err(io("the webhook sink cannot listen"))?;
@@ -130,17 +134,40 @@ impl LocalCloud {
         tokio::fs::write(&ca_file, &server.ca_pem).await.map_err(io("the CA cannot be written"))?;
         let function = Fc::new(deployed(&server, &sink, &ca_file, bootstrap), cloud.clone(), clock.clone());
         server.serve_function(function.clone());
+        let agents: Agents = Arc::new(Mutex::new([(INSTANCE.to_owned(), agent.clone())].into()));
+        let hands = Hands {
+            cloud: cloud.clone(),
+            store: store.clone(),
+            agents: agents.clone(),
+            clock: clock.clone(),
+            plugin_faults,
+        };
         let mut work = JoinSet::new();
-        let hands =
-            Hands { cloud, store: store.clone(), agent: agent.clone(), clock: clock.clone(), plugin_faults };
-        work.spawn(async move {
-            let mut under_way = JoinSet::new();
-            while let Some(effect) = todo.recv().await {
-                hands.carry_out(effect, &mut under_way);
-                while under_way.try_join_next().is_some() {}
-            }
-        });
-        Ok(Self { server, store, guest, agent, sink, function, ca_file, _work: work })
+        work.spawn(hands.work(todo));
+        Ok(Self { server, store, guest, agent, sink, function, ca_file, cloud, agents, _work: work })
+    }
+
+    /// Starts guests for further instances, side by side; the world has to know instances and disks.
+    pub async fn add_guests(
+        &self,
+        clock: &Clock,
+        wanted: Vec<(String, Vec<DiskSpec>)>,
+    ) -> Result<BTreeMap<String, Arc<Guest>>, Failure> {
+        let mut starting = JoinSet::new();
+        for (instance_id, disks) in wanted {
+            let (clock, store) = (clock.clone(), self.store.clone());
+            let ca_pem = self.server.ca_pem.clone();
+            let spec = GuestSpec { instance_id, disks, ca_pem, hosts: Vec::new() };
+            starting.spawn(async move { Guest::start(&clock, &store, &spec).await });
+        }
+        let mut guests = BTreeMap::new();
+        while let Some(started) = starting.join_next().await {
+            let guest = started.map_err(|error| Failure(format!("a guest does not start: {error}")))??;
+            guests.insert(guest.instance_id().to_owned(), Arc::new(guest));
+        }
+        let agents = guests.iter().map(|(id, guest)| (id.clone(), Agent::new(clock, guest, TICK)));
+        lock(&self.agents).extend(agents);
+        Ok(guests)
     }
 
     /// Writes the vendor's pair of scripts into the guest, with an octal mode.
@@ -297,81 +324,5 @@ fn deployed(server: &Server, sink: &Sink, ca_file: &Path, bootstrap: &Path) -> F
         env: env.into_iter().map(|(name, value)| (name.to_string(), value)).collect::<BTreeMap<_, _>>(),
         timeout: Duration::from_secs(3600),
         ..Function::default()
-    }
-}
-
-/// What carries out effects.
-struct Hands {
-    cloud: Cloud,
-    store: Arc<Store>,
-    agent: Agent,
-    clock: Clock,
-    plugin_faults: Vec<PluginFault>,
-}
-
-impl Hands {
-    fn carry_out(&self, effect: Effect, under_way: &mut JoinSet<()>) {
-        match effect {
-            Effect::RunCommand(task) if task.instance_id == windows::INSTANCE => {
-                let (cloud, clock, faults) =
-                    (self.cloud.clone(), self.clock.clone(), self.plugin_faults.clone());
-                under_way.spawn(async move { windows::run(&cloud, &clock, &task, &faults).await });
-            }
-            Effect::RunCommand(task) => {
-                drop(under_way.spawn(command(self.agent.clone(), self.cloud.clone(), task)))
-            }
-            Effect::StopCommand { invoke_id, .. } => self.agent.stop(&invoke_id),
-            // Nothing is copied of a simulated guest.
-            Effect::CloneDisk { disk_id, snapshot_id, .. } if windows::DISKS.contains(&disk_id.as_str()) => {
-                self.cloud.report(Happening::DiskCloned { snapshot_id });
-            }
-            // At once and in this order: the instant of the cut was drawn by the world.
-            Effect::CloneDisk { disk_id, snapshot_id, .. } => {
-                self.cloud.report(match self.store.take_snapshot(&disk_id, &snapshot_id) {
-                    Ok(()) => Happening::DiskCloned { snapshot_id },
-                    Err(_) => Happening::DiskCloneFailed { snapshot_id },
-                });
-            }
-            Effect::DiskFromSnapshot { snapshot_id, disk_id } => {
-                // Without its image a disk never becomes Available, as a restore that fails.
-                if self.store.disk_from_snapshot(&snapshot_id, &disk_id).is_ok() {
-                    self.cloud.report(Happening::DiskReady { disk_id });
-                }
-            }
-            Effect::DeleteSnapshot { snapshot_id } => drop(self.store.delete_snapshot(&snapshot_id)),
-            Effect::EmitEvent(_) => {} // nobody subscribes in the demo
-        }
-    }
-}
-
-async fn command(agent: Agent, cloud: Cloud, task: Task) {
-    let (sender, mut events) = mpsc::channel(16);
-    let tell = |news| {
-        let (invoke_id, instance_id) = (task.invoke_id.clone(), task.instance_id.clone());
-        cloud.report(Happening::Command { invoke_id, instance_id, news });
-    };
-    let Ok(content) = String::from_utf8(task.content.clone()) else {
-        return tell(CommandNews::Refused("ExecutionException".into()));
-    };
-    let command = agent::Command {
-        invoke_id: task.invoke_id.clone(),
-        content,
-        timeout: task.timeout,
-        working_dir: task.working_dir.clone(),
-    };
-    agent.run(command, sender);
-    while let Some(event) = events.recv().await {
-        match event {
-            agent::Event::Started => tell(CommandNews::Started),
-            agent::Event::Output(bytes) => tell(CommandNews::Output(bytes)),
-            agent::Event::Failed(code, _) => tell(CommandNews::Refused(code.into())),
-            agent::Event::Finished { exit_code, output, dropped } => {
-                tell(CommandNews::Finished { exit_code: exit_code.into(), output, dropped });
-            }
-            agent::Event::TimedOut { output, dropped } => tell(CommandNews::TimedOut { output, dropped }),
-            agent::Event::Stopped => tell(CommandNews::Stopped),
-            // The world ends it by its own timeout. Power events end the guest of a demo: nothing to restart.
-            agent::Event::Lost | agent::Event::PowerOff | agent::Event::Reboot => {}
-        }
     }
 }

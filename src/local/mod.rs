@@ -14,6 +14,7 @@ pub mod world;
 pub mod agent;
 pub mod cloud;
 pub mod guest;
+mod hands;
 pub mod host;
 pub mod inspect;
 pub mod plugin;
