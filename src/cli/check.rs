@@ -54,7 +54,7 @@ pub(super) struct Args {
     #[arg(long)]
     local: bool,
     /// Which instances that cloud has.
-    #[arg(long, value_name = "NAME", default_value = "demo", requires = "local", value_parser = scene)]
+    #[arg(long, value_name = "NAME", default_value = "demo", requires = "local", value_parser = super::scene)]
     world: Scene,
     /// The report as one JSON document on standard output, nothing else.
     #[arg(long)]
@@ -67,11 +67,6 @@ pub(super) struct Args {
 fn tag(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("not KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
-}
-
-fn scene(name: &str) -> Result<Scene, String> {
-    Scene::named(name)
-        .ok_or_else(|| format!("there is no such world; known are: {}", Scene::NAMES.join(", ")))
 }
 
 pub(super) async fn run(args: Args) -> Result<u8, Failure> {
@@ -134,7 +129,9 @@ fn request(args: &Args) -> Result<Value, Failure> {
         targets["disks"] = json!(disks);
     }
     if args.local && ["instanceIds", "tags", "scope"].iter().all(|field| targets[*field].is_null()) {
-        targets["instanceIds"] = json!(args.world.instances());
+        for (field, value) in args.world.targets() {
+            targets[&field] = value;
+        }
     }
     request.insert("dryRun".into(), json!(true));
     // Who asks reads the answer, and the channels' secrets are the function's.
@@ -323,7 +320,10 @@ mod tests {
         let expected = json!({ "tags": { "backup": ["nightly", "weekly"], "env": ["prod=1"] } });
         assert_eq!(parsed(&tags).unwrap()["targets"], expected);
         let local = parsed(&["--local", "--disks", "data"]).unwrap();
-        assert_eq!(local["targets"], json!({ "disks": "data", "instanceIds": Scene::Demo.instances() }));
+        assert_eq!(
+            local["targets"],
+            json!({ "disks": "data", "instanceIds": ["i-bp1demo00000000000a", "i-bp1demowindows00000"] })
+        );
     }
 
     #[test]
@@ -333,7 +333,7 @@ mod tests {
             (vec!["--instance", "web-1"], "targets.instanceIds[0]: must be an id like i-"),
             (vec!["--instance", "i-1", "--policy", "My Policy"], "policy: must be 1 to 40 of a-z"),
             (vec!["/nowhere/request.json"], "/nowhere/request.json: No such file"),
-            (vec!["--local", "--world", "moon"], "there is no such world; known are: demo"),
+            (vec!["--local", "--world", "moon"], "there is no such world; known are: demo, seed"),
             (vec!["--instance", "i-1", "--consistency", "best"], "invalid value 'best'"),
             (vec!["--tag", "backup"], "not KEY=VALUE"),
         ];

@@ -7,7 +7,8 @@ use serde_json::json;
 use super::{Failure, bootstrap, install, out};
 use crate::clock::Clock;
 use crate::local::cloud::{ACCOUNT, DISKS, INSTANCE, LocalCloud, OPERATOR, REGION};
-use crate::local::{windows, world};
+use crate::local::scene::Scene;
+use crate::local::{seed, windows, world};
 
 /// Run the local cloud until Ctrl-C.
 #[derive(Debug, clap::Args)]
@@ -24,6 +25,9 @@ pub(super) struct Args {
     /// Seed of ids and of the instants of the cuts.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Which instances it has.
+    #[arg(long, value_name = "NAME", default_value = "demo", value_parser = super::scene)]
+    world: Scene,
 }
 
 pub(super) async fn run(args: Args) -> Result<u8, Failure> {
@@ -38,14 +42,16 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
     let clock = Clock::system();
     let settings = world::Settings { seed: args.seed, ..world::Settings::default() };
     let cloud = LocalCloud::start(&clock, settings, &function, args.listen.port()).await?;
-    cloud.write_scripts("0700").await?;
+    args.world.set(&cloud).await?;
+    let cases = seed::CASES.iter().filter(|_| args.world == Scene::Seed);
     let ca = cloud.ca_file.display().to_string();
     if args.json {
+        let others: Vec<_> = cases.map(seed::Case::instance_id).collect();
         let disks: Vec<_> = DISKS.iter().map(|(id, ..)| id).collect();
         let told = json!({
             "endpoint": cloud.endpoint(), "caFile": ca, "regionId": REGION, "accountId": ACCOUNT,
             "accessKeyId": OPERATOR.0, "accessKeySecret": OPERATOR.1, "instanceId": INSTANCE, "diskIds": disks,
-            "windowsInstanceId": windows::INSTANCE,
+            "windowsInstanceId": windows::INSTANCE, "seedInstanceIds": others,
         });
         out(&format!("{told:#}\n"))?;
     } else {
@@ -67,6 +73,9 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
         );
         for (id, filesystem, mount, _) in DISKS {
             println!("  disk {id} ({} on {mount})", filesystem.name());
+        }
+        for case in cases {
+            println!("  instance {}: {}", case.instance_id(), case.what);
         }
         println!(
             "\nIn another terminal, with these variables: appsnap invoke events/timer.json --local\nCtrl-C ends it and takes everything away."

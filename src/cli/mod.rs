@@ -20,6 +20,7 @@ use clap::{Parser, Subcommand};
 
 use crate::acs::{Client, Credentials, Endpoints, Settings, Transport};
 use crate::clock::Clock;
+use crate::local::scene::Scene;
 
 /// Application-consistent snapshots of Alibaba Cloud ECS instances.
 #[derive(Debug, Parser)]
@@ -118,6 +119,12 @@ impl From<crate::local::host::Failure> for Failure {
     fn from(failure: crate::local::host::Failure) -> Self {
         Self::new(failure.0)
     }
+}
+
+/// A world of the local cloud by its name.
+fn scene(name: &str) -> Result<Scene, String> {
+    Scene::named(name)
+        .ok_or_else(|| format!("there is no such world; known are: {}", Scene::NAMES.join(", ")))
 }
 
 /// The report in the function's answer: alone, or inside the platform's error shape.

@@ -76,6 +76,7 @@ pub struct LocalCloud {
     /// Its state: instances, disks, roles.
     pub cloud: Cloud,
     agents: Agents,
+    clock: Clock,
     _work: JoinSet<()>,
 }
 
@@ -144,18 +145,29 @@ impl LocalCloud {
         };
         let mut work = JoinSet::new();
         work.spawn(hands.work(todo));
-        Ok(Self { server, store, guest, agent, sink, function, ca_file, cloud, agents, _work: work })
+        Ok(Self {
+            server,
+            store,
+            guest,
+            agent,
+            sink,
+            function,
+            ca_file,
+            cloud,
+            agents,
+            clock: clock.clone(),
+            _work: work,
+        })
     }
 
     /// Starts guests for further instances, side by side; the world has to know instances and disks.
     pub async fn add_guests(
         &self,
-        clock: &Clock,
         wanted: Vec<(String, Vec<DiskSpec>)>,
     ) -> Result<BTreeMap<String, Arc<Guest>>, Failure> {
         let mut starting = JoinSet::new();
         for (instance_id, disks) in wanted {
-            let (clock, store) = (clock.clone(), self.store.clone());
+            let (clock, store) = (self.clock.clone(), self.store.clone());
             let ca_pem = self.server.ca_pem.clone();
             let spec = GuestSpec { instance_id, disks, ca_pem, hosts: Vec::new() };
             starting.spawn(async move { Guest::start(&clock, &store, &spec).await });
@@ -165,7 +177,7 @@ impl LocalCloud {
             let guest = started.map_err(|error| Failure(format!("a guest does not start: {error}")))??;
             guests.insert(guest.instance_id().to_owned(), Arc::new(guest));
         }
-        let agents = guests.iter().map(|(id, guest)| (id.clone(), Agent::new(clock, guest, TICK)));
+        let agents = guests.iter().map(|(id, guest)| (id.clone(), Agent::new(&self.clock, guest, TICK)));
         lock(&self.agents).extend(agents);
         Ok(guests)
     }
@@ -217,20 +229,23 @@ pub fn names() -> Names {
     Names { account: ACCOUNT.into(), regions: vec![REGION.into()], ..Names::default() }
 }
 
-/// The demo's roles as a user would make them: name, trust document, policies.
-fn roles() -> [(String, &'static str, Vec<&'static str>); 3] {
-    let names = names();
+/// The demo's roles as a user would make them.
+pub(super) fn roles(names: &Names) -> [world::Role; 3] {
     [
-        (names.function_role, "trust-function", vec!["function"]),
-        (names.work_role, "trust-snapshots", vec!["survey", "protect", "plugin"]),
-        (ROLE.into(), "trust-instance", vec!["instance"]),
+        filled(names, &names.function_role, "trust-function", &["function"]),
+        filled(names, &names.work_role, "trust-snapshots", &["survey", "protect", "plugin"]),
+        filled(names, ROLE, "trust-instance", &["instance"]),
     ]
 }
 
-/// A role of the demo made of documents in `policies/`. One that cannot be read gives no right, which shows at once.
+/// A role of the demo made of documents in `policies/`.
 pub fn role(name: &str, trust: &str, policies: &[&str]) -> world::Role {
-    let text =
-        |name: &str| ram::document(name).map(|one| one.filled(&names()).to_string()).unwrap_or_default();
+    filled(&names(), name, trust, policies)
+}
+
+/// A document that cannot be read gives no right, which shows at once.
+fn filled(names: &Names, name: &str, trust: &str, policies: &[&str]) -> world::Role {
+    let text = |name: &str| ram::document(name).map(|one| one.filled(names).to_string()).unwrap_or_default();
     let policies: Vec<String> = policies.iter().map(|name| text(name)).collect();
     world::Role {
         account_id: ACCOUNT.into(),
@@ -246,9 +261,7 @@ fn populated(settings: Settings) -> World {
     let mut world = World::new(settings);
     world.add_region(REGION);
     world.add_user(ACCOUNT, "operator", OPERATOR, Policy::full());
-    for (name, trust, policies) in roles() {
-        world.add_role(role(&name, trust, &policies));
-    }
+    roles(&names()).into_iter().for_each(|role| world.add_role(role));
     windows::add(&mut world);
     world.add_instance(world::Instance {
         id: INSTANCE.into(),

@@ -20,6 +20,7 @@ pub mod inspect;
 pub mod plugin;
 pub mod reaper;
 pub mod scene;
+pub mod seed;
 pub mod store;
 pub mod sweep;
 pub mod windows;
