@@ -103,6 +103,11 @@ pub const DOCUMENTS: &[Document] = &[
     document!("trust-snapshots", Work, "the function's role, and nobody else, may assume this one"),
     document!("survey", Work, "look at instances, disks and their Cloud Assistant"),
     document!("protect", Work, "run commands on tagged instances; make, see and label snapshot groups"),
+    document!(
+        "check",
+        Work,
+        "what only a dry run asks: how many snapshots a disk has, and the plugin's state"
+    ),
     document!("plugin", Work, "with the vendor's plugin as engine, beside survey and protect"),
     document!("trust-instance", Instance, "ECS may give an instance this role"),
     document!("instance", Instance, "what the vendor's plugin asks for in the guest, as its page has it"),

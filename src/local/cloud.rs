@@ -195,7 +195,7 @@ fn roles() -> [(String, &'static str, Vec<&'static str>); 3] {
     let names = names();
     [
         (names.function_role, "trust-function", vec!["function"]),
-        (names.work_role, "trust-snapshots", vec!["survey", "protect", "plugin"]),
+        (names.work_role, "trust-snapshots", vec!["survey", "protect", "check", "plugin"]),
         (ROLE.into(), "trust-instance", vec!["instance"]),
     ]
 }
