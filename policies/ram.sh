@@ -135,6 +135,24 @@ aliyun ram CreatePolicy --PolicyName appsnap-protect --PolicyDocument '{
 }'
 aliyun ram AttachPolicyToRole --PolicyType Custom --PolicyName appsnap-protect --RoleName appsnap-snapshots
 
+# check: what only a dry run asks: how many snapshots a disk has, and the plugin's state
+aliyun ram CreatePolicy --PolicyName appsnap-check --PolicyDocument '{
+  "Version": "1",
+  "Statement": [
+    {
+      "Effect": "Allow",
+      "Action": "ecs:DescribeSnapshots",
+      "Resource": "acs:ecs:<region>:<account>:snapshot/*"
+    },
+    {
+      "Effect": "Allow",
+      "Action": "ecs:ListPluginStatus",
+      "Resource": "acs:ecs:<region>:<account>:instance/*"
+    }
+  ]
+}'
+aliyun ram AttachPolicyToRole --PolicyType Custom --PolicyName appsnap-check --RoleName appsnap-snapshots
+
 # Then for each instance, with its id in the place of INSTANCE:
 #   aliyun ecs TagResources --RegionId <region> --ResourceType instance --ResourceId.1 INSTANCE --Tag.1.Key appsnap --Tag.1.Value allowed
 # And for `s deploy`:

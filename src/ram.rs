@@ -113,6 +113,11 @@ pub const DOCUMENTS: &[Document] = &[
         Pinned,
         "in place of protect: run registered commands only, on tagged instances"
     ),
+    document!(
+        "check",
+        Work,
+        "what only a dry run asks: how many snapshots a disk has, and the plugin's state"
+    ),
     document!("plugin", Work, "with the vendor's plugin as engine, beside survey and protect"),
     document!("trust-instance", Instance, "ECS may give an instance this role"),
     document!("instance", Instance, "what the vendor's plugin asks for in the guest, as its page has it"),

@@ -211,6 +211,25 @@ async fn with_the_vendors_plugin_its_extras_are_missed_and_so_is_the_right_to_un
 }
 
 #[tokio::test]
+async fn a_dry_run_asks_for_more_and_judges_less_where_that_is_denied() {
+    if !need(&NEEDS) {
+        return;
+    }
+    let fields = json!({ "dryRun": true, "linux": { "engine": "plugin", "scriptTimeoutInSeconds": 30 } });
+    let mut runs = Runs::start(Settings::default(), fields).await;
+    runs.bench.cloud.server.cloud.look(|world, _| world.instance_mut(INSTANCE).unwrap().plugins.clear());
+    let all = rights(&["survey", "protect", "check", "plugin"]);
+    for (documents, seen) in [(all.clone(), true), (rights(&["survey", "protect", "plugin"]), false)] {
+        runs.work(&documents);
+        let report = runs.run().await;
+        assert_eq!(report.status, Status::Succeeded, "{report:#?}");
+        let told = report.units[0].findings.iter().any(|finding| finding.code == "plugin.absent");
+        assert_eq!(told, seen, "{:#?}", report.units[0].findings);
+    }
+    runs.bench.close().await;
+}
+
+#[tokio::test]
 async fn the_function_may_assume_its_role_and_invoke_itself_and_nobody_else_is_trusted() {
     if !need(&NEEDS) {
         return;
@@ -312,7 +331,7 @@ fn the_script_makes_the_roles_that_the_local_cloud_runs_with() {
     };
     for (name, trust, policies) in [
         ("appsnap-function", "trust-function", &["function"][..]),
-        ("appsnap-snapshots", "trust-snapshots", &["survey", "protect", "plugin"]),
+        ("appsnap-snapshots", "trust-snapshots", &["survey", "protect", "check", "plugin"]),
         ("appsnap-plugin", "trust-instance", &["instance"]),
     ] {
         let [made] = of("CreateRole", "--RoleName", name)[..] else { panic!("{name}: {log}") };
@@ -325,7 +344,7 @@ fn the_script_makes_the_roles_that_the_local_cloud_runs_with() {
         assert_eq!(Trust::parse(&argument(made, "--AssumeRolePolicyDocument")).unwrap(), expected.trust);
         assert_eq!(Policy::all(&texts).unwrap(), expected.policy, "{name}");
     }
-    assert_eq!(calls.len(), 3 + 2 * 5, "and nothing else is done: {log}");
+    assert_eq!(calls.len(), 3 + 2 * 6, "and nothing else is done: {log}");
 }
 
 #[test]
@@ -339,7 +358,7 @@ fn the_verb_prints_one_document_or_all_for_machines_and_refuses_what_is_no_name(
     );
     let (_, text, _) = ram(&["--account", ACCOUNT, "--json"]);
     let all: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(all["documents"].as_array().unwrap().len(), 5, "{text}");
+    assert_eq!(all["documents"].as_array().unwrap().len(), 6, "{text}");
     assert_eq!(
         all["documents"][3]["document"]["Statement"][1]["Resource"],
         format!("acs:ecs:*:{ACCOUNT}:disk/*")

@@ -233,7 +233,7 @@ pub fn names() -> Names {
 pub(super) fn roles(names: &Names) -> [world::Role; 3] {
     [
         filled(names, &names.function_role, "trust-function", &["function"]),
-        filled(names, &names.work_role, "trust-snapshots", &["survey", "protect", "plugin"]),
+        filled(names, &names.work_role, "trust-snapshots", &["survey", "protect", "check", "plugin"]),
         filled(names, ROLE, "trust-instance", &["instance"]),
     ]
 }
