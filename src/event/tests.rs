@@ -40,8 +40,10 @@ fn every_fixture_is_read() {
     let by_tags = &fixture("by-tags.json")[0];
     let targets = request(by_tags).targets;
     assert_eq!((by_tags.kind, targets.instance_ids.len(), targets.tags.len()), (Kind::Manual, 0, 2));
+    let dry_run = request(&fixture("dry-run.json")[0]);
+    assert!(dry_run.dry_run && dry_run.targets.scope[0].region_ids.len() == 2);
     let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/events")).unwrap().count();
-    assert_eq!(files, table.len() + 2, "a fixture that this test does not read");
+    assert_eq!(files, table.len() + 3, "a fixture that this test does not read");
     for (name, kind, occurrence, count) in table {
         let triggers = fixture(name);
         assert_eq!(triggers.len(), count, "{name}");
