@@ -196,7 +196,7 @@ mod tests {
             let names = Names { commands, ..Names::default() };
             chosen(&names, false).filter(|one| !one.is_trust()).map(|one| one.name).collect()
         };
-        assert_eq!(of(&[]), ["function", "survey", "protect"]);
-        assert_eq!(of(&["c-1"]), ["function", "survey", "protect-pinned"]);
+        assert_eq!(of(&[]), ["function", "survey", "protect", "check"]);
+        assert_eq!(of(&["c-1"]), ["function", "survey", "protect-pinned", "check"]);
     }
 }
