@@ -242,6 +242,7 @@ fn disk_id(name: &str, n: usize) -> String {
 fn windows(instance: &mut Instance, name: &str) {
     instance.os_type = "windows".into();
     instance.os_name = name.into();
+    instance.plugins = vec![("app-snapshot-plugin".into(), "1.8".into())];
 }
 
 fn add(world: &mut World, case: &Case) {
