@@ -22,7 +22,7 @@ import hashlib, os, pathlib, struct, sys, zipfile
 
 binary, out = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
 TEXTS = ["LICENSE", "README.md", "s.yaml"] + sorted(
-    str(path) for place in ("events", "policies") for path in pathlib.Path(place).glob("*.json"))
+    str(path) for place in ("events", "policies") for path in pathlib.Path(place).iterdir())
 
 
 def interpreter(elf):

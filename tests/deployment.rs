@@ -220,7 +220,7 @@ fn the_zip_is_the_same_each_time_and_its_bootstrap_is_executable() {
     let listed = Command::new("python3").args(["-c", list]).arg(dir.0.join("one.zip")).output().unwrap();
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
     assert!(listed.starts_with("0o100755 bootstrap\n0o100644 LICENSE\n"), "{listed}");
-    for name in ["s.yaml", "README.md", "events/manual.json", "policies/function.json"] {
+    for name in ["s.yaml", "README.md", "events/manual.json", "policies/ram.sh"] {
         assert!(listed.contains(&format!("0o100644 {name}\n")), "{listed}");
     }
 }
