@@ -203,10 +203,10 @@ impl App {
                     notify::send(&report, &channels, &env, &self.http, &self.clock, deadline).await
             }
             Err(error) => report.notifications.push(NotificationReport {
-                channel: "webhook".into(),
+                channel: "none".into(),
                 status: "failed".into(),
                 attempts: 0,
-                error: Some(format!("APPSNAP_NOTIFY: {error}")),
+                error: Some(error.to_string()), // it begins with the variable's name
             }),
         }
         tracing::info!(run = report.run, status = report.status.as_str(), "report");

@@ -9,6 +9,7 @@ use super::at_rest::ENGINE;
 use super::command::{DELIVERY, soon, undelivered, wait};
 use super::facts::count_snapshots;
 use super::saga::plan;
+use super::stop::unfit;
 use super::survey::Surveyed;
 use super::{Outcome, Task, add_finding, attempts, blank, mark, order, plugin, reasons, session, tell};
 use crate::acs::{Error, past_limits};
@@ -167,12 +168,7 @@ async fn look(task: &Task, surveyed: &Surveyed, unit: &mut Unit) -> Result<(), E
     let attempt = format!("l-{}", nonce.get(..16).unwrap_or(&nonce));
     let host = if plugin { None } else { Some(session::endpoint(task)?.host().to_owned()) };
     let look = Look { plan: Plan { attempt: attempt.clone(), ..plan(task, &attempt) }, host, plugin };
-    let content = look::render(&look).map_err(|error| ErrorReport {
-        code: "guest.command".into(),
-        message: error.to_string(),
-        cure: Some("choose fewer disks, or shorter paths".into()),
-        ..ErrorReport::default()
-    })?;
+    let content = look::render(&look).map_err(|error| unfit(&error))?;
     let failed = |error: &Error| ErrorReport::from(error);
     let command = RunCommand {
         region_id: &task.region_id,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::order::{self, Order, Sending};
-use super::{Stop, Task, mark};
+use super::{Stop, Task, mark, stop};
 use crate::acs::{Error, Pace, past_limits, wait_until};
 use crate::api::assistant::{self, InvocationResult, InvocationStatus};
 use crate::guest::told::Told;
@@ -84,14 +84,7 @@ pub async fn take_back(
                 return None;
             }
             if idle {
-                unit.error = Some(ErrorReport {
-                    code: "guest.lost".into(),
-                    message: detail.clone(),
-                    action: Some(order::action(task).into()),
-                    resource: Some(task.instance_id.clone()),
-                    cure: Some("check that the instance is up and Cloud Assistant works on it".into()),
-                    ..ErrorReport::default()
-                });
+                unit.error = Some(stop::lost(task, detail.clone()));
             }
             mark(task, unit, "settle-in-guest", from, "undone", detail);
             Some(told)

@@ -29,6 +29,7 @@ pub mod repeat;
 pub mod saga;
 pub mod session;
 pub mod settle;
+mod stop;
 pub mod survey;
 pub mod targets;
 mod tell;
@@ -38,10 +39,11 @@ pub(crate) mod testing;
 use jiff::Timestamp;
 
 use self::saga::Next;
-use crate::acs::{Client, Error};
+pub use self::stop::Stop;
+use crate::acs::Client;
 use crate::eligibility::DiskFacts;
 use crate::policy::{Engine, Request};
-use crate::report::{ErrorReport, Finding, Level, Status, TimelineStep, Unit};
+use crate::report::{Finding, Level, Status, TimelineStep, Unit};
 
 /// One unit and all that its saga needs to know; nothing in it changes while it runs.
 #[derive(Clone)]
@@ -89,25 +91,6 @@ impl Task {
     /// VSS needs the vendor's provider, so there is a choice for Linux only.
     pub fn engine(&self) -> Engine {
         if self.os_type == "windows" { Engine::Plugin } else { self.request.linux.engine }
-    }
-}
-
-/// Why a saga stopped.
-#[derive(Debug, Clone)]
-pub enum Stop {
-    /// The guest refused before anything was touched.
-    Refused,
-    /// Somebody else is at this unit.
-    Pending,
-    /// A step started and is not known to have finished, for this reason: it has to be undone.
-    Lost(String),
-    /// An error before anything was touched.
-    Failed(ErrorReport),
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Stop::Failed(ErrorReport::from(&error))
     }
 }
 

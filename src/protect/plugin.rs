@@ -18,6 +18,7 @@ use super::command::{DELIVERY, sequence_seconds, watched};
 use super::repeat::{self, State};
 use super::saga::Next;
 use super::settle::{extra, note, write};
+use super::stop::{stopped, unfit};
 use super::tell::members;
 use super::{Outcome, Stop, Task, add_finding, attempts, blank, mark, reasons, status_of};
 use crate::acs::{Error, past_limits};
@@ -38,7 +39,7 @@ pub async fn earlier(task: &Task) -> Next {
     let latest = match repeat::find(task).await {
         Ok(Some(latest)) => latest,
         Ok(None) => return Next::Attempt(unit),
-        Err(stop) => return Next::Over(stopped(unit, stop)),
+        Err(stop) => return Next::Over(stopped(task, unit, stop)),
     };
     let over = |status, settled, unit| Next::Over(Outcome { status, settled, again: false, unit });
     match latest.state {
@@ -70,7 +71,7 @@ pub async fn protect(task: &Task, mut unit: Unit) -> Outcome {
     mark(task, &mut unit, "start", from, if started.is_ok() { "ok" } else { "failed" }, "");
     match started {
         Ok(invoke_id) => finish(task, unit, &invoke_id).await,
-        Err(stop) => stopped(unit, stop),
+        Err(stop) => stopped(task, unit, stop),
     }
 }
 
@@ -159,10 +160,7 @@ async fn start(task: &Task, unit: &mut Unit, attempt: &str) -> Result<String, St
         minimum: task.request.minimum_level,
         os: if windows { Os::Windows { writers: writers(task) } } else { linux(task) },
     };
-    let content = render(&order).map_err(|error| {
-        let (code, message) = ("guest.command".into(), error.to_string());
-        Stop::Failed(ErrorReport { code, message, ..ErrorReport::default() })
-    })?;
+    let content = render(&order).map_err(|error| Stop::Failed(unfit(&error)))?;
     let mut tags = repeat::tags(task, attempt);
     // What whoever settles this run has to know, if it is not us.
     let more = [
@@ -370,22 +368,6 @@ fn silent(task: &Task, invoke_id: &str) -> ErrorReport {
         request_id: None,
         cure: Some("look at the guest; then send the event again: it settles the run".into()),
     }
-}
-
-fn stopped(mut unit: Unit, stop: Stop) -> Outcome {
-    let status = match stop {
-        Stop::Refused => Status::Refused,
-        Stop::Pending => Status::Pending,
-        Stop::Lost(message) => {
-            unit.error = Some(ErrorReport { code: "guest.lost".into(), message, ..ErrorReport::default() });
-            Status::Failed
-        }
-        Stop::Failed(error) => {
-            unit.error = Some(error);
-            Status::Failed
-        }
-    };
-    Outcome { status, settled: None, again: false, unit }
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! The table of steps and the walk along it.
 
+use jiff::SignedDuration;
+
 use super::command::{DELIVERY, first, result, run, sequence_seconds, take_back, undelivered, wait};
 use super::nonces::{Nonces, Witness};
 use super::repeat::{self, State};
 use super::settle::{repeated, settle};
+use super::stop::stopped;
 use super::tell::{fill, place, why};
 use super::{Outcome, Stop, Task, add_finding, attempts, blank, groups, mark, order, reasons, session};
-use jiff::SignedDuration;
-
 use crate::api::assistant::InvocationResult;
 use crate::eligibility::DiskFacts;
 use crate::guest::render::{self, Plan, Signed};
@@ -321,31 +322,6 @@ fn silent(task: &Task, invoke_id: &str, detail: &str) -> Stop {
         ),
         ..ErrorReport::default()
     })
-}
-
-fn stopped(task: &Task, mut unit: Unit, stop: Stop) -> Outcome {
-    let status = match stop {
-        Stop::Refused => {
-            // What stopped the run weighs as much as a blocker.
-            for finding in unit.findings.iter_mut().filter(|finding| unit.reasons.contains(&finding.code)) {
-                finding.severity = Severity::Blocker;
-                finding.resource.clone_from(&task.instance_id);
-            }
-            // An earlier attempt has touched the guest.
-            if unit.attempt == 1 { Status::Refused } else { Status::Failed }
-        }
-        Stop::Pending => Status::Pending,
-        Stop::Lost(detail) => {
-            unit.error =
-                Some(ErrorReport { code: "guest.lost".into(), message: detail, ..ErrorReport::default() });
-            Status::Failed
-        }
-        Stop::Failed(error) => {
-            unit.error = Some(error);
-            Status::Failed
-        }
-    };
-    Outcome { status, settled: None, again: false, unit }
 }
 
 #[cfg(test)]
