@@ -101,6 +101,7 @@ pub(super) fn statements<T>(
     if document["Version"] != "1" {
         return Err("Version has to be \"1\"".into());
     }
+    only(&document, &["Version", "Statement"])?;
     let statements = document["Statement"].as_array().ok_or("Statement has to be an array")?;
     let numbered = statements.iter().enumerate();
     numbered.map(|(at, one)| read(one).map_err(|why| format!("Statement {at}: {why}"))).collect()
@@ -128,21 +129,25 @@ fn statement(value: &Value) -> Result<Statement, String> {
 }
 
 fn conditions(value: &Value) -> Result<Vec<Condition>, String> {
+    let fields = |value: &Value| value.as_object().cloned().unwrap_or_default();
     let mut found = Vec::new();
-    for (operator, keys) in value.as_object().into_iter().flatten() {
+    for (operator, keys) in fields(value) {
         let like = match operator.as_str() {
             "StringEquals" => false,
             "StringLike" => true,
             _ => return Err(format!("Condition {operator} is not understood by the local cloud")),
         };
-        for name in keys.as_object().into_iter().flatten().map(|(name, _)| name) {
+        if fields(&keys).is_empty() {
+            return Err(format!("Condition {operator} has to name a key"));
+        }
+        for name in fields(&keys).keys() {
             let tag = |of: &str| name.strip_prefix(of).map(str::to_owned);
             let (of_request, key) = match (tag("acs:ResourceTag/"), tag("acs:RequestTag/")) {
                 (Some(key), _) => (false, key),
                 (_, Some(key)) => (true, key),
                 _ => return Err(format!("Condition key {name} is not understood by the local cloud")),
             };
-            found.push(Condition { like, of_request, key, values: strings(keys, name)? });
+            found.push(Condition { like, of_request, key, values: strings(&keys, name)? });
         }
     }
     if found.is_empty() { Err("Condition has to name an operator and a key".into()) } else { Ok(found) }
@@ -251,6 +256,10 @@ mod tests {
         };
         for (field, word) in [
             (r#""Condition":{}"#, "Condition has to"),
+            (
+                r#""Condition":{"StringLike":[],"StringEquals":{"acs:ResourceTag/a":"1"}}"#,
+                "StringLike has to",
+            ),
             (r#""Condition":{"IpAddress":{"acs:SourceIp":"10.0.0.0/8"}}"#, "IpAddress"),
             (r#""Condition":{"StringEquals":{"acs:SourceVpc":"v"}}"#, "acs:SourceVpc"),
             (r#""NotAction":"ecs:*""#, "NotAction"),
@@ -258,5 +267,7 @@ mod tests {
         ] {
             assert!(with(field).contains(word), "{}", with(field));
         }
+        let beside = r#"{"Version":"1","Statement":[],"Statements":[]}"#;
+        assert!(Policy::parse(beside).unwrap_err().contains("Statements"));
     }
 }
