@@ -150,7 +150,7 @@ fn value(fields: &[Field], data: &str) -> Result<String, RenderError> {
         let value = all.find_map(|line| line.strip_prefix(field.0)?.strip_prefix("='")?.strip_suffix('\''));
         let value = value.unwrap_or_default();
         if !fits(field, value) {
-            return Err(RenderError::Unfit { field: field.0, value: value.into() });
+            return Err(RenderError::unfit(field.0, value));
         }
         lines += value;
         lines.push('\n');

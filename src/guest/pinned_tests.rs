@@ -71,6 +71,13 @@ fn a_value_that_the_guest_would_refuse_is_not_sent() {
     let (_, signed) = worst();
     assert!(go_value("a-1", &signed).is_ok());
     assert!(go_value("a-1", &Signed { security_token: String::new(), ..signed.clone() }).is_ok());
+    let token = |text: &str| Signed { security_token: text.repeat(600), ..signed.clone() };
+    for unfit in ["CAISfake", "CAIS'fake"].map(|text| go_value("a-1", &token(text)).unwrap_err()) {
+        assert!(
+            unfit.to_string().contains("TOKEN") && !format!("{unfit} {unfit:?}").contains("CAIS"),
+            "{unfit}"
+        );
+    }
     let creates = Signed { creates: Vec::new(), ..signed };
     assert!(matches!(go_value("a-1", &creates), Err(RenderError::Unfit { field: "Sc", .. })));
 }

@@ -99,14 +99,21 @@ pub enum RenderError {
         /// Its limit.
         limit: usize,
     },
-    /// A value that may not be put into a script.
-    #[error("{field} holds a character that cannot be handed to the guest: {value:?}")]
+    /// A value that may not be put into a script, by its characters, its length or its size.
+    #[error("{field} is nothing that can be handed to the guest: {value:?}")]
     Unfit {
         /// Which.
         field: &'static str,
-        /// The value.
+        /// The value; a token or a signature is not shown.
         value: String,
     },
+}
+
+impl RenderError {
+    pub(super) fn unfit(field: &'static str, value: &str) -> Self {
+        let value = if ["TOKEN", "Sc", "Sd"].contains(&field) { "<redacted>" } else { value };
+        Self::Unfit { field, value: value.into() }
+    }
 }
 
 /// The sequence as it runs, without comments: what a security team reviews and pins.
@@ -270,7 +277,7 @@ pub(super) struct Data(pub(super) String);
 impl Data {
     pub(super) fn set(&mut self, name: &'static str, value: &str) -> Result<(), RenderError> {
         if value.chars().any(|c| c.is_control() || matches!(c, '\'' | '"' | '\\' | '`' | '$')) {
-            return Err(RenderError::Unfit { field: name, value: value.into() });
+            return Err(RenderError::unfit(name, value));
         }
         self.0.push_str(&format!("{name}='{value}'\n"));
         Ok(())
