@@ -16,6 +16,7 @@ use crate::api::command::{self, InvokeCommand};
 use crate::guest::pinned::{self, Command, Pins};
 use crate::guest::render::{self, Plan, RenderError, Signed};
 use crate::policy::Linux;
+use crate::ram;
 use crate::report::ErrorReport;
 
 /// What is sent for a command.
@@ -148,7 +149,11 @@ async fn registered(task: &Task, commands: &[Command]) -> Result<String, ErrorRe
             ),
             action: Some("DescribeCommands".into()),
             resource: Some(task.region_id.clone()),
-            cure: Some("run `appsnap pin` of this version with this request, and name the ids that it prints in the role's policy; check that the role may DescribeCommands".into()),
+            cure: Some(format!(
+                "run `appsnap pin` of this version with this request, and name the ids that it prints in the role's \
+                 policy; where they are there, the role may not see them: {}",
+                ram::addition("ecs:DescribeCommands", &task.region_id, "")
+            )),
             ..ErrorReport::default()
         }),
     }

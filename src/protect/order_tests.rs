@@ -78,7 +78,9 @@ async fn a_registered_command_that_is_missing_or_differs_stops_the_run_before_th
         let (outcome, ran, _) = play(change).await;
         let error = outcome.unit.error.unwrap();
         assert_eq!((outcome.status, error.code.as_str(), ran.len()), (Status::Failed, "pinned.missing", 0));
-        assert!(error.cure.unwrap().contains("appsnap pin"), "{}", error.message);
+        let cure = error.cure.unwrap();
+        let statement = r#""Action":"ecs:DescribeCommands","Resource":"acs:ecs:cn-hangzhou:*:command/*"}"#;
+        assert!(cure.contains("appsnap pin") && cure.contains(statement), "{cure}");
     }
 }
 

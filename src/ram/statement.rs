@@ -36,29 +36,30 @@ pub fn statement(action: &str, region: &str, resource: &str) -> String {
 /// A cure for a right that may be missing: the statement, and the tag where a document asks for one instead.
 pub fn addition(action: &str, region: &str, resource: &str) -> String {
     let tag = match conditioned(action) {
-        true => {
-            "; or, where the statement that it has asks for a tag (policies/protect.json: appsnap=allowed), \
-                 set that tag on the instance"
-        }
-        false => "",
+        Some(document) => format!(
+            "; or, where the statement that it has asks for a tag (policies/{document}.json: appsnap=allowed), \
+             set that tag on the instance"
+        ),
+        None => String::new(),
     };
     format!("add {} to a policy of the role{tag}", statement(action, region, resource))
 }
 
 /// The statements of the policies that name the action.
-fn naming(action: &str) -> Vec<Value> {
+fn naming(action: &str) -> Vec<(&'static str, Value)> {
     let policies = DOCUMENTS.iter().filter(|one| !one.is_trust() && one.name != "instance");
     let statements = policies.flat_map(|one| {
         let document: Value = serde_json::from_str(one.text).unwrap_or_default();
-        document["Statement"].as_array().cloned().unwrap_or_default()
+        let statements = document["Statement"].as_array().cloned().unwrap_or_default();
+        statements.into_iter().map(|statement| (one.name, statement))
     });
-    statements.filter(|one| texts(&one["Action"]).any(|name| name == action)).collect()
+    statements.filter(|(_, one)| texts(&one["Action"]).any(|name| name == action)).collect()
 }
 
 /// The resources on which the documents allow the action, each once.
 fn patterns(action: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
-    for one in naming(action) {
+    for (_, one) in naming(action) {
         for pattern in texts(&one["Resource"]) {
             if !found.iter().any(|known| known == pattern) {
                 found.push(pattern.to_owned());
@@ -68,8 +69,10 @@ fn patterns(action: &str) -> Vec<String> {
     found
 }
 
-fn conditioned(action: &str) -> bool {
-    naming(action).iter().any(|one| one["Condition"].to_string().contains("{tagKey}"))
+/// The document that allows the action only where the tag is.
+fn conditioned(action: &str) -> Option<&'static str> {
+    let asks = |statement: &Value| statement["Condition"].to_string().contains("{tagKey}");
+    naming(action).iter().find(|(_, one)| asks(one)).map(|(document, _)| *document)
 }
 
 /// The ids of this kind in the text, as ARNs; `None`: all of the kind are to be allowed.
@@ -145,6 +148,8 @@ mod tests {
     #[test]
     fn the_tag_is_told_where_a_document_asks_for_it() {
         assert!(addition("ecs:RunCommand", "cn-a", "i-1").contains("appsnap=allowed"));
+        let pinned = addition("ecs:InvokeCommand", "cn-a", "c-1 on i-1");
+        assert!(pinned.contains("policies/protect-pinned.json: appsnap=allowed"), "{pinned}");
         assert!(!addition("ecs:DescribeDisks", "cn-a", "i-1").contains("appsnap=allowed"));
     }
 }
