@@ -155,6 +155,7 @@ aliyun ram AttachPolicyToRole --PolicyType Custom --PolicyName appsnap-check --R
 
 # Then for each instance, with its id in the place of INSTANCE:
 #   aliyun ecs TagResources --RegionId <region> --ResourceType instance --ResourceId.1 INSTANCE --Tag.1.Key appsnap --Tag.1.Value allowed
-# And for `s deploy`:
-#   export APPSNAP_FUNCTION_ROLE=acs:ram::<account>:role/appsnap-function
-#   export APPSNAP_ROLE_ARN=acs:ram::<account>:role/appsnap-snapshots
+# And s.yaml has to say the same, under vars and props:
+#   functionRole: acs:ram::<account>:role/appsnap-function
+#   roleArn: acs:ram::<account>:role/appsnap-snapshots
+#   functionName: appsnap

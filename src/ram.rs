@@ -186,8 +186,10 @@ impl Names {
     /// # Errors
     /// A sentence that names the wrong one.
     pub fn check(&self) -> Result<(), String> {
+        // No name begins with `-`: on a command line it would be an option.
         let within = |text: &str, most: usize, others: &str| {
             (1..=most).contains(&text.len())
+                && !text.starts_with('-')
                 && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || others.contains(c))
         };
         let wrong = |what: &str, given: &str, how: &str| Err(format!("{what} {given:?} {how}"));
@@ -213,6 +215,12 @@ impl Names {
                 return wrong(what, role, how);
             }
         }
+        let roles = [&self.function_role, &self.work_role, &self.instance_role];
+        if let Some(twice) =
+            roles.iter().enumerate().find_map(|(n, one)| roles[..n].contains(one).then_some(one))
+        {
+            return wrong("role", twice, "stands for two: what one may do, the other would do by itself");
+        }
         let letters = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
         let first = |c: char| c.is_ascii_alphabetic() || c == '_';
         if self.function.len() > 64 || !letters(&self.function) || !self.function.starts_with(first) {
@@ -233,13 +241,13 @@ impl Names {
         }
         let fit = |text: &str| {
             (1..=128).contains(&text.len())
+                && !text.starts_with('-')
                 && text.chars().all(|c| c.is_ascii_alphanumeric() || ".:/@+-_=".contains(c))
         };
         let (key, value) = &self.tag;
         let reserved = ["aliyun", "acs:"].iter().any(|start| key.to_lowercase().starts_with(start));
         if !fit(key) || !fit(value) || reserved || key.contains('=') {
-            let how =
-                "has to be key=value: letters, digits and .:/@+-_, the key not starting with aliyun or acs:";
+            let how = "has to be key=value: letters, digits and .:/@+-_, not starting with -, and the key not with aliyun or acs:";
             return wrong("tag", &format!("{key}={value}"), how);
         }
         Ok(())
@@ -287,8 +295,8 @@ mod tests {
             regions: (0..5).map(|n| format!("ap-southeast-{n}")).collect(),
             function: long.clone(),
             function_role: long.clone(),
-            work_role: long.clone(),
-            instance_role: long.clone(),
+            work_role: "b".repeat(64),
+            instance_role: "c".repeat(64),
             tag: ("k".repeat(128), "v".repeat(128)),
             commands: (0..15).map(|n| format!("c-hz0{n:028}")).collect(),
         };
@@ -320,9 +328,19 @@ mod tests {
     }
 
     #[test]
+    fn the_pinned_policy_is_that_of_a_run_with_registered_commands_in_place_of_run_command() {
+        let statements = |name: &str, other: &[&str]| -> Vec<Value> {
+            let all = document(name).unwrap().filled(&names())["Statement"].as_array().unwrap().clone();
+            all.into_iter().filter(|one| !other.iter().any(|action| one["Action"] == *action)).collect()
+        };
+        let pinned = statements("protect-pinned", &["ecs:InvokeCommand", "ecs:DescribeCommands"]);
+        assert_eq!(pinned, statements("protect", &["ecs:RunCommand"]));
+    }
+
+    #[test]
     fn a_name_that_cannot_be_one_is_told() {
         type Change = fn(&mut Names);
-        let table: [(Change, &str); 10] = [
+        let table: [(Change, &str); 14] = [
             (|n| n.commands = vec!["c-1/*".into()], "registered command"),
             (|n| n.account.clear(), "account"),
             (|n| n.account = "123456789x".into(), "account"),
@@ -333,6 +351,10 @@ mod tests {
             (|n| n.function = "1st".into(), "function"),
             (|n| n.tag = ("acs:x".into(), "y".into()), "tag"),
             (|n| n.tag = ("a'b".into(), "y".into()), "key=value"),
+            (|n| n.tag = ("a".into(), "--profile".into()), "key=value"),
+            (|n| n.regions = vec!["-".into()], "region"),
+            (|n| n.work_role = "--profile".into(), "work role"),
+            (|n| n.work_role = n.function_role.clone(), "stands for two"),
         ];
         for (change, word) in table {
             let mut wrong = names();

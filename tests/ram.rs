@@ -363,7 +363,7 @@ fn the_verb_prints_one_document_or_all_for_machines_and_refuses_what_is_no_name(
         all["documents"][3]["document"]["Statement"][1]["Resource"],
         format!("acs:ecs:*:{ACCOUNT}:disk/*")
     );
-    assert_eq!(all["environment"]["APPSNAP_ROLE_ARN"], format!("acs:ram::{ACCOUNT}:role/appsnap-snapshots"));
+    assert_eq!(all["deployment"]["roleArn"], format!("acs:ram::{ACCOUNT}:role/appsnap-snapshots"));
     for (words, said) in [
         (&["--region", "cn-hangzhou"][..], "--account"),
         (&["--account", "me"], "account \"me\""),
@@ -371,6 +371,7 @@ fn the_verb_prints_one_document_or_all_for_machines_and_refuses_what_is_no_name(
         (&["--account", ACCOUNT, "--work-role", "AppSnap"], "small letters"),
         (&["--account", ACCOUNT, "--tag", "alone"], "key=value"),
         (&["--account", ACCOUNT, "--only", "all"], "none of trust-function"),
+        (&["--account", ACCOUNT, "--pinned", "c-1", "--pinned", "c-2", "--pinned", "c-1"], "three commands"),
     ] {
         let (status, text, told) = ram(words);
         assert!(status == 2 && text.is_empty() && told.contains(said), "{words:?}: {status} {told}");

@@ -1,6 +1,7 @@
 //! `appsnap ram`: the RAM documents filled in, as a script for the Alibaba Cloud CLI whose arguments can as well be pasted
 //! into the console.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use serde_json::{Value, json};
@@ -59,6 +60,9 @@ pub(super) fn run(args: &Args) -> Result<u8, Failure> {
         commands: args.pinned.clone(),
     };
     names.check().map_err(Failure::usage)?;
+    if (1..3).contains(&BTreeSet::from_iter(&names.commands).len()) {
+        return Err(Failure::usage("--pinned: a run takes three commands, as appsnap pin prints them"));
+    }
     if args.only.as_deref() == Some("protect-pinned") && names.commands.is_empty() {
         return Err(Failure::usage(
             "--only protect-pinned: name the commands by --pinned, as appsnap pin prints them",
@@ -114,6 +118,15 @@ fn commands(one: &Document, names: &Names, pretty: bool) -> Vec<String> {
     ]
 }
 
+/// What is taken away: with `protect` beside it, a role that is to be pinned would still have RunCommand.
+fn taken_away(names: &Names) -> Vec<String> {
+    let role = &names.work_role;
+    let detach = format!(
+        "aliyun ram DetachPolicyFromRole --PolicyType Custom --PolicyName appsnap-protect --RoleName {role}"
+    );
+    if names.commands.is_empty() { Vec::new() } else { vec![detach] }
+}
+
 /// What is done for each instance.
 fn on_instances(names: &Names, plugin: bool) -> Vec<String> {
     let region = names.regions.first().map_or("REGION", String::as_str);
@@ -151,11 +164,16 @@ fn script(names: &Names, plugin: bool) -> String {
         line(&format!("\n# {}: {}", one.name, one.purpose));
         commands(one, names, true).iter().for_each(|command| line(command));
     }
+    for command in taken_away(names) {
+        line("\n# protect, with which the role would still have RunCommand (EntityNotExist: it had not):");
+        line(&command);
+    }
     line("\n# Then for each instance, with its id in the place of INSTANCE:");
     on_instances(names, plugin).iter().for_each(|command| line(&format!("#   {command}")));
-    line("# And for `s deploy`:");
-    line(&format!("#   export APPSNAP_FUNCTION_ROLE={}", arn(names, &names.function_role)));
-    line(&format!("#   export APPSNAP_ROLE_ARN={}", arn(names, &names.work_role)));
+    line("# And s.yaml has to say the same, under vars and props:");
+    line(&format!("#   functionRole: {}", arn(names, &names.function_role)));
+    line(&format!("#   roleArn: {}", arn(names, &names.work_role)));
+    line(&format!("#   functionName: {}", names.function));
     text
 }
 
@@ -167,11 +185,12 @@ fn for_machines(names: &Names, plugin: bool) -> Value {
                     "document": one.filled(names) })
         })
         .collect();
-    let commands: Vec<String> = chosen(names, plugin).flat_map(|one| commands(one, names, false)).collect();
+    let made = chosen(names, plugin).flat_map(|one| commands(one, names, false));
+    let commands: Vec<String> = made.chain(taken_away(names)).collect();
     json!({
         "documents": documents, "commands": commands, "onEachInstance": on_instances(names, plugin),
-        "environment": { "APPSNAP_FUNCTION_ROLE": arn(names, &names.function_role),
-                         "APPSNAP_ROLE_ARN": arn(names, &names.work_role) },
+        "deployment": { "functionRole": arn(names, &names.function_role),
+                        "roleArn": arn(names, &names.work_role), "functionName": names.function },
     })
 }
 
@@ -198,5 +217,24 @@ mod tests {
         };
         assert_eq!(of(&[]), ["function", "survey", "protect", "check"]);
         assert_eq!(of(&["c-1"]), ["function", "survey", "protect-pinned", "check"]);
+        // A role that was made before has it still.
+        let detach = "\naliyun ram DetachPolicyFromRole --PolicyType Custom --PolicyName appsnap-protect --RoleName appsnap-snapshots\n";
+        let pinned = Names { commands: vec!["c-1".into()], ..Names::default() };
+        assert!(script(&pinned, false).contains(detach));
+        assert!(for_machines(&pinned, false)["commands"].to_string().contains(detach.trim()));
+        assert!(!script(&Names::default(), true).contains("Detach"));
+    }
+
+    #[test]
+    fn what_s_yaml_has_to_say_is_what_it_can_say() {
+        let account = "${config('AccountID')}";
+        let text = script(&Names { account: account.into(), ..Names::default() }, false);
+        let (_, told) = text.split_once("# And s.yaml has to say").unwrap();
+        let s_yaml = include_str!("../../s.yaml");
+        let lines: Vec<&str> = told.lines().filter_map(|line| line.strip_prefix("#   ")).collect();
+        assert_eq!(lines.len(), 3, "{told}");
+        for line in lines {
+            assert!(s_yaml.contains(&format!("  {line}")), "s.yaml has no {line:?}");
+        }
     }
 }
