@@ -99,6 +99,11 @@ pub fn check(document: &Value) -> Vec<String> {
         ("code is what build.sh writes", props["code"] == "./pkg/appsnap.zip"),
         ("the platform repeats nothing", props["asyncInvokeConfig"]["maxAsyncRetryAttempts"] == 0),
         ("tasks have ids", props["asyncInvokeConfig"]["asyncTask"] == true),
+        ("there is a way out, or APPSNAP_NETWORK is vpc and there is a VPC", way_out(props)),
+        ("memorySize is 1 to 4 GB for each core", {
+            let gb = props["memorySize"].as_f64().unwrap_or_default() / 1024.0;
+            props["cpu"].as_f64().is_some_and(|cores| (cores..=4.0 * cores).contains(&gb))
+        }),
         ("the port is the runtime's own", props["customRuntimeConfig"]["port"] == 9000),
     ] {
         if !good {
@@ -126,6 +131,12 @@ pub fn check(document: &Value) -> Vec<String> {
     }
     triggers(props, &env, &mut wrong);
     wrong
+}
+
+/// Whether the APIs are reached as the variables say.
+fn way_out(props: &Value) -> bool {
+    let inside = props["environmentVariables"]["APPSNAP_NETWORK"] == "vpc";
+    if inside { props["vpcConfig"].is_object() } else { props["internetAccess"] == true }
 }
 
 fn keys(kind: &str, object: &Value, path: &str, wrong: &mut Vec<String>) {
