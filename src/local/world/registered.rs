@@ -22,8 +22,8 @@ const COMMANDS: usize = 500;
 
 #[derive(Debug, Clone)]
 pub(super) struct Registered {
-    account_id: String,
-    region_id: String,
+    pub(super) account_id: String,
+    pub(super) region_id: String,
     name: String,
     kind: String,
     content: String,

@@ -121,7 +121,9 @@ impl World {
             "invocation" => {
                 self.invocations.get_mut(id).filter(|i| own(&i.account_id, &i.region_id)).map(|i| &mut i.tags)
             }
-            "command" if self.commands.contains_key(id) => self.commands.get_mut(id).map(|c| &mut c.tags),
+            "command" if self.commands.contains_key(id) => {
+                self.commands.get_mut(id).filter(|c| own(&c.account_id, &c.region_id)).map(|c| &mut c.tags)
+            }
             "command" => {
                 let mut all = self.invocations.values_mut();
                 all.find(|i| i.command_id == id && own(&i.account_id, &i.region_id))

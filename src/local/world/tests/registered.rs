@@ -113,3 +113,18 @@ fn a_right_to_invoke_one_command_is_no_right_to_another_and_none_to_run_any() {
     lab.world.add_user("1", "narrow", (&lab.key.0.clone(), &lab.key.1.clone()), policy(vec![command]));
     assert_eq!(invoke(&mut lab, &mine), "Forbidden.RAM", "nor without a right to the instance");
 }
+
+#[test]
+fn a_command_of_another_account_is_neither_seen_nor_tagged_nor_invoked() {
+    let mut lab = Lab::new(Settings::default());
+    let tagged = [&ECHO[..], &[("Tag.1.Key", "k"), ("Tag.1.Value", "v")]].concat();
+    let id = registered(&mut lab, &tagged);
+    lab.world.add_user("2", "other", (&lab.key.0.clone(), &lab.key.1.clone()), Policy::full());
+    let found = lab.ok("DescribeCommands", &[("Tag.1.Key", "k"), ("Tag.1.Value", "v")]);
+    assert_eq!(found["TotalCount"], 0);
+    let one = [("ResourceType", "command"), ("ResourceId.1", &*id)];
+    let tag = [&one[..], &[("Tag.1.Key", "k"), ("Tag.1.Value", "w")]].concat();
+    assert!(lab.refused("TagResources", &tag).starts_with("404"));
+    assert!(lab.refused("UntagResources", &[&one[..], &[("TagKey.1", "k")]].concat()).starts_with("404"));
+    assert!(lab.refused("InvokeCommand", &[("CommandId", &*id), ("InstanceId.1", "i-1")]).starts_with("404"));
+}
