@@ -10,7 +10,7 @@ mod common;
 mod rights;
 
 use appsnap::clock::Clock;
-use appsnap::local::cloud::{ACCOUNT, INSTANCE, names, role};
+use appsnap::local::cloud::{ACCOUNT, DISKS, INSTANCE, names, role};
 use appsnap::local::fc::Fc;
 use appsnap::local::windows;
 use appsnap::local::world::{PluginFault, Policy, Role, Settings, Tags, Trust};
@@ -217,15 +217,24 @@ async fn a_dry_run_asks_for_more_and_judges_less_where_that_is_denied() {
     }
     let fields = json!({ "dryRun": true, "linux": { "engine": "plugin", "scriptTimeoutInSeconds": 30 } });
     let mut runs = Runs::start(Settings::default(), fields).await;
-    runs.bench.cloud.server.cloud.look(|world, _| world.instance_mut(INSTANCE).unwrap().plugins.clear());
+    runs.bench.cloud.server.cloud.look(|world, now| {
+        world.instance_mut(INSTANCE).unwrap().plugins.clear();
+        world.add_snapshots(now, DISKS[1].0, 256, false, "accomplished");
+    });
     let all = rights(&["survey", "protect", "check", "plugin"]);
-    for (documents, seen) in [(all.clone(), true), (rights(&["survey", "protect", "plugin"]), false)] {
-        runs.work(&documents);
+    let seen = ["disk.quota", "plugin.absent"];
+    for (action, unseen) in
+        [("", ""), ("ecs:DescribeSnapshots", "disk.quota"), ("ecs:ListPluginStatus", "plugin.absent")]
+    {
+        assert!(action.is_empty() || rights(&["check"]).iter().any(|right| right.action == action));
+        runs.work(&all.iter().filter(|right| right.action != action).cloned().collect::<Vec<_>>());
         let report = runs.run().await;
-        assert_eq!(report.status, Status::Succeeded, "{report:#?}");
-        let told = report.units[0].findings.iter().any(|finding| finding.code == "plugin.absent");
-        assert_eq!(told, seen, "{:#?}", report.units[0].findings);
+        for code in seen {
+            let told = report.units[0].findings.iter().any(|finding| finding.code == code);
+            assert_eq!(told, code != unseen, "without {action}: {report:#?}");
+        }
     }
+    assert_eq!(rights(&["check"]).len(), seen.len());
     runs.bench.close().await;
 }
 
