@@ -14,7 +14,9 @@ cd "$(dirname "$0")"
 triple=x86_64-unknown-linux-musl # Function Compute's custom runtimes are x86_64
 binary=${1:-${CARGO_TARGET_DIR:-target}/$triple/function/bootstrap}
 if [ $# = 0 ]; then
-    cargo build --profile function --locked --target $triple --bin bootstrap
+    # The binary names neither who built it nor where.
+    cargo build --profile function --locked --target $triple --bin bootstrap --config "target.$triple.rustflags = [
+        '--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo', '--remap-path-prefix=$PWD=/appsnap']"
 fi
 
 exec python3 - "$binary" "${2:-pkg/appsnap.zip}" <<'PYTHON'
