@@ -120,6 +120,11 @@ fn what_pin_prints_is_what_would_be_registered() {
     let mut appsnap = std::process::Command::new(env!("CARGO_BIN_EXE_appsnap"));
     let output =
         appsnap.args(["pin", "--print"]).arg(&file).env_remove("APPSNAP_ECS_ENDPOINT").output().unwrap();
+    std::fs::write(&file, request.replace("\"endpoint\": \"public\"", "\"engine\": \"plugin\"")).unwrap();
+    let plugin =
+        std::process::Command::new(env!("CARGO_BIN_EXE_appsnap")).arg("pin").arg(&file).output().unwrap();
+    let why = String::from_utf8_lossy(&plugin.stderr).into_owned();
+    assert!(plugin.status.code() == Some(2) && why.contains("linux.engine"), "{why}");
     std::fs::remove_file(&file).unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && text.matches("\n#=\n{{values}}\n").count() == 3, "{text}");

@@ -11,7 +11,7 @@ use crate::api::PRODUCTS;
 use crate::api::command::{create_command, describe_commands};
 use crate::clock::Clock;
 use crate::guest::pinned::Command;
-use crate::policy::Request;
+use crate::policy::{Engine, Request};
 use crate::protect::{order, session};
 
 /// Register the guest's commands of a request with Cloud Assistant; what is there already is found again.
@@ -36,6 +36,9 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
     let value: Value = serde_json::from_slice(&text)
         .map_err(|error| Failure::usage(format!("{place} is no JSON: {error}")))?;
     let request = Request::parse(&value).map_err(|invalid| Failure::usage(format!("{place}: {invalid}")))?;
+    if request.linux.engine == Engine::Plugin {
+        return Err(Failure::usage(format!("{place}: linux.engine: the vendor's plugin cannot be pinned")));
+    }
     let region = request.region_id.as_deref().unwrap_or(&args.region);
     let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let said = |error: &dyn std::fmt::Display| Failure::new(error.to_string());
