@@ -102,7 +102,7 @@ impl App {
         let run = ids::run_id(&request.policy, &origin.occurrence);
         // A check may be made at any time.
         let forbidden = request.schedule.forbids(self.clock.now(), origin.due).filter(|_| !request.dry_run);
-        let found = targets::resolve(&places, request, &run, forbidden.is_some()).await?;
+        let mut found = targets::resolve(&places, request, &run, forbidden.is_some()).await?;
         let client = &places[0].client;
         if let Some(why) = forbidden.filter(|_| found.units.is_empty() && found.failed.is_empty()) {
             let told = reasons::finding(why.code, &why.detail, &request.policy, Severity::Blocker);
@@ -113,10 +113,12 @@ impl App {
             return Ok(self.report(origin, &request.policy, Status::Missed, Vec::new(), Some(missed), calls));
         }
         // A place that is the only one is the whole run.
-        if let ([_], [(_, error)]) = (&places[..], &found.failed[..]) {
+        if let ([_], [(_, error)], []) = (&places[..], &found.failed[..], &found.units[..]) {
             return Err(error.clone());
         }
-        fits(found.units.len())?;
+        if let Err(error) = fits(found.units.len()) {
+            found = found.settle_only(&places[0], error)?;
+        }
         let turns = Arc::new(Semaphore::new(UNITS_AT_ONCE));
         let mut at_work = JoinSet::new();
         let mut started = std::collections::HashMap::new();

@@ -243,3 +243,23 @@ async fn a_stopped_instance_of_a_fleet_is_a_success_and_its_repeat_is_one_at_any
     assert_eq!((again.status, again.outcome), (Status::Skipped, Some(Status::Succeeded)));
     assert_eq!((realm.calls("CreateSnapshotGroup"), realm.calls("RunCommand")), (1, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_has_begun_is_seen_to_though_its_fleet_takes_too_long_by_now() {
+    let realm = Realm::new(Settings::default());
+    nightly(&realm, "i-x", "1", REGIONS[0]);
+    realm.world.lock().unwrap().instance_mut("i-x").unwrap().status = "Stopped".into();
+    // One wave fits, two do not.
+    let event = tick(json!({ "linux": { "scriptTimeoutInSeconds": 780 } }));
+    assert_eq!(send(&realm, event.clone()).await.status, Status::Succeeded);
+    (0..60).for_each(|n| nightly(&realm, &format!("i-{n}"), "1", REGIONS[0]));
+    let again = send(&realm, event.clone()).await;
+    assert_eq!((again.status, again.units.len(), &again.error), (Status::Failed, 2, &None));
+    assert_eq!((&*again.units[0].instance_ids[0], again.units[0].level), ("i-x", Level::Crash));
+    let error = again.units[1].error.as_ref().unwrap();
+    assert!(error.message.contains("61 instances, 50 at a time"), "{error:?}");
+    // Of another tick nothing has begun.
+    let other = json!({ "triggerTime": "2026-11-22T03:00:01Z", "triggerName": "nightly", "payload": event["payload"] });
+    let other = send(&realm, other).await;
+    assert_eq!((other.units.len(), &*other.error.unwrap().code), (0, "InvalidRequest"));
+}

@@ -48,6 +48,23 @@ pub struct Resolved {
     pub units: Vec<(Place, Surveyed)>,
     /// Places that could not be looked into, and why.
     pub failed: Vec<(Place, ErrorReport)>,
+    /// Those of an earlier delivery of the event, where that was asked: by tags, or while nothing may begin.
+    pub begun: BTreeSet<String>,
+}
+
+impl Resolved {
+    /// What is left where this many cannot be done: what has begun is settled all the same.
+    ///
+    /// # Errors
+    /// `error`, where nothing has begun.
+    pub fn settle_only(mut self, place: &Place, error: ErrorReport) -> Result<Self, ErrorReport> {
+        self.units.retain(|(_, one)| self.begun.contains(&one.instance_id));
+        if self.units.is_empty() {
+            return Err(error);
+        }
+        self.failed.push((place.clone(), error));
+        Ok(self)
+    }
 }
 
 /// What one place shows.
@@ -60,14 +77,16 @@ struct Seen {
     excluded: BTreeSet<String>,
     /// Not named, and left out.
     left_out: usize,
+    /// More have the wanted tags than the cloud shows: then it is about those of `begun` only.
+    too_many: Option<ErrorReport>,
 }
 
 /// Finds the instances of a run and looks at each. While nothing may begin (`forbidden`) and nothing has begun, nothing
 /// is looked at, and there are no units.
 ///
 /// # Errors
-/// `targets.none`, or `targets.too_many`: nothing is to be touched then. A place that fails hides no other; its error
-/// is in the result.
+/// `targets.none`, or `targets.too_many` where nothing has begun: nothing is to be touched then. A place that fails hides
+/// no other; its error is in the result, and so is `targets.too_many` beside what has begun.
 pub async fn resolve(
     places: &[Place],
     request: &Request,
@@ -83,15 +102,20 @@ pub async fn resolve(
             places.iter().cloned().zip(begun).filter_map(|(place, begun)| Some((place, begun.err()?)));
         return Ok(Resolved { failed: failed.collect(), ..Resolved::default() });
     }
+    let mut resolved = Resolved::default();
+    resolved.begun = begun.iter().flatten().flatten().cloned().collect();
     let looks = places.iter().cloned().zip(begun).collect();
     let seen = side_by_side(looks, |(place, begun)| {
         let request = request.clone();
         async move { look(&place, &request, &begun?).await }
     });
-    let (mut known, mut resolved) = (Vec::new(), Resolved::default());
+    let mut known = Vec::new();
     for (place, seen) in places.iter().cloned().zip(seen.await) {
         match seen {
-            Ok(seen) => known.push((place, seen)),
+            Ok(mut seen) => {
+                resolved.failed.extend(seen.too_many.take().map(|error| (place.clone(), error)));
+                known.push((place, seen));
+            }
             Err(error) => resolved.failed.push((place, error)),
         }
     }
@@ -101,12 +125,21 @@ pub async fn resolve(
             .iter()
             .any(|(_, seen)| seen.gone.contains(id) || seen.instances.iter().any(|i| i.instance_id == *id))
     };
-    let unknown: Vec<String> = request.targets.instance_ids.iter().filter(|id| !shown(id)).cloned().collect();
+    let mut unknown: Vec<String> =
+        request.targets.instance_ids.iter().filter(|id| !shown(id)).cloned().collect();
     let count =
         unknown.len() + known.iter().map(|(_, seen)| seen.instances.len() + seen.gone.len()).sum::<usize>();
     if count > MAX_UNITS {
-        let message = format!("{count} instances are meant, a run takes {MAX_UNITS}");
-        return Err(too_many(message));
+        let error =
+            too_many(format!("{count} instances are meant, a run takes {MAX_UNITS}"), &resolved.begun);
+        if resolved.begun.is_empty() {
+            return Err(error);
+        }
+        for (_, seen) in &mut known {
+            seen.instances.retain(|instance| resolved.begun.contains(&instance.instance_id));
+        }
+        unknown.clear();
+        resolved.failed.extend(places.first().map(|place| (place.clone(), error)));
     }
     if count == 0 && resolved.failed.is_empty() {
         return Err(none(places, request, known.iter().map(|(_, seen)| seen.left_out).sum()));
@@ -171,7 +204,7 @@ async fn look(place: &Place, request: &Request, begun: &[String]) -> Result<Seen
         let found = past_limits(place.client.clock(), place.deadline, look).await;
         found.map_err(|error| ErrorReport::from(&error))
     };
-    let mut found: BTreeMap<String, ecs::Instance> = BTreeMap::new();
+    let (mut found, mut seen): (BTreeMap<String, ecs::Instance>, _) = (BTreeMap::new(), Seen::default());
     let keyed = |all: Vec<ecs::Instance>| all.into_iter().map(|one| (one.instance_id.clone(), one));
     found.extend(keyed(describe(&ids, &[]).await?));
     for tags in targets.queries() {
@@ -180,11 +213,18 @@ async fn look(place: &Place, request: &Request, begun: &[String]) -> Result<Seen
             let tags: Vec<String> = tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
             let what =
                 format!("{SHOWN_BY_TAG} instances or more in {} have {}", place.region_id, tags.join(", "));
-            return Err(too_many(format!("{what}: the cloud does not show all of them")));
+            let begun = begun.iter().cloned().collect();
+            let error = too_many(format!("{what}: the cloud does not show all of them"), &begun);
+            if begun.is_empty() {
+                return Err(error);
+            }
+            seen.too_many = Some(error);
+            found.retain(|id, _| begun.contains(id));
+            break;
         }
         found.extend(keyed(all.into_iter().filter(|one| targets.wants(&one.tags)).collect()));
     }
-    let mut seen = Seen { gone: begun.to_vec(), ..Seen::default() };
+    seen.gone.extend(begun.to_vec());
     seen.gone.retain(|id| !found.contains_key(id));
     for id in &ids {
         if let Some(instance) = found.remove(id) {
@@ -258,10 +298,14 @@ fn none(places: &[Place], request: &Request, left_out: usize) -> ErrorReport {
     }
 }
 
-fn too_many(message: String) -> ErrorReport {
+fn too_many(message: String, begun: &BTreeSet<String>) -> ErrorReport {
+    let so = match begun.len() {
+        0 => "nothing was touched".into(),
+        some => format!("only the {some} on which an earlier delivery of the event has begun were seen to"),
+    };
     ErrorReport {
         code: "targets.too_many".into(),
-        message: format!("{message}; nothing was touched"),
+        message: format!("{message}; {so}"),
         cure: Some("name fewer instances, or split them by tags into several policies".into()),
         ..ErrorReport::default()
     }

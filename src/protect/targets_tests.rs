@@ -200,29 +200,59 @@ async fn more_instances_than_a_run_takes_are_refused_before_anything_is_asked_ab
     assert!(resolved.failed[0].1.message.starts_with("1000 instances or more in cn-hangzhou have all=y"));
 }
 
+/// As an earlier delivery of `r-1` does.
+fn begin(realm: &Realm, id: &str) {
+    let pairs = [
+        ("RegionId", HANGZHOU),
+        ("Type", "RunShellScript"),
+        ("CommandContent", "true"),
+        ("InstanceId.1", id),
+        ("Tag.1.Key", "appsnap:run"),
+        ("Tag.1.Value", "r-1"),
+    ];
+    let pairs = pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    let (answer, _) = realm.world.lock().unwrap().act(realm.clock.now(), ROLES[0], "RunCommand", pairs);
+    answer.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_begun_is_settled_though_too_many_have_the_tags_by_now() {
+    let realm = fleet(Settings::default());
+    begin(&realm, "i-5");
+    begin(&realm, "i-7");
+    for (all, told) in
+        [(0..210, "instances are meant, a run takes 200"), (210..1010, "or more in cn-hangzhou have")]
+    {
+        for n in all.clone() {
+            realm.add(&format!("i-x{n}"), "1", HANGZHOU, &[("backup", "weekly")]);
+        }
+        for forbidden in [false, true] {
+            let place = [realm.place(1, HANGZHOU, None)];
+            let wanted = request(json!({ "tags": { "backup": ["weekly"] }, "instanceIds": ["i-none"] }));
+            let resolved = resolve(&place, &wanted, "r-1", forbidden).await.unwrap();
+            assert_eq!(ids(&resolved), ["i-5", "i-7"], "{all:?} {forbidden}");
+            let error = &resolved.failed[0].1;
+            assert_eq!((resolved.failed.len(), &*error.code), (1, "targets.too_many"));
+            assert!(error.message.contains(told), "{error:?}");
+            assert!(
+                error
+                    .message
+                    .ends_with("only the 2 on which an earlier delivery of the event has begun were seen to")
+            );
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_an_earlier_delivery_has_begun_belongs_to_the_run_whatever_its_tags_are_today() {
     let realm = fleet(Settings::default());
-    let begin = |id: &str| {
-        let pairs = [
-            ("RegionId", HANGZHOU),
-            ("Type", "RunShellScript"),
-            ("CommandContent", "true"),
-            ("InstanceId.1", id),
-            ("Tag.1.Key", "appsnap:run"),
-            ("Tag.1.Value", "r-1"),
-        ];
-        let pairs = pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        let (answer, _) = realm.world.lock().unwrap().act(realm.clock.now(), ROLES[0], "RunCommand", pairs);
-        answer.unwrap();
-    };
     let wanted = || json!({ "tags": { "backup": ["weekly"] }, "excludeTags": { "appsnap": ["off"] } });
     let places = [realm.place(1, HANGZHOU, None), realm.place(1, SHANGHAI, None)];
     // Nothing may begin and nothing has: nothing else is asked.
     let none = resolve(&places, &request(wanted()), "r-1", true).await.unwrap();
     assert_eq!((none.units.len(), none.failed.len(), realm.calls("DescribeInstances")), (0, 0, 0));
     for id in ["i-5", "i-7"] {
-        begin(id);
+        begin(&realm, id);
     }
     for forbidden in [false, true] {
         let resolved = resolve(&places, &request(wanted()), "r-1", forbidden).await.unwrap();
