@@ -22,17 +22,19 @@ use crate::report::{ErrorReport, Report, Severity, Status, Unit};
 impl App {
     pub(super) async fn run(&self, origin: &Origin, value: &Value, invocation: &Invocation) -> Report {
         let policy = value.get("policy").and_then(Value::as_str).unwrap_or_default();
-        let failed =
-            |error: ErrorReport| self.report(origin, policy, Status::Failed, Vec::new(), Some(error), 0);
+        // Also of a request that cannot be read: whoever asked for a check is not told of a run.
+        let dry_run = !matches!(value.get("dryRun"), None | Some(Value::Null | Value::Bool(false)));
+        let origin = &Origin { occurrence: occurrence(dry_run, &origin.occurrence), ..*origin };
+        let failed = |error: ErrorReport| Report {
+            dry_run,
+            ..self.report(origin, policy, Status::Failed, Vec::new(), Some(error), 0)
+        };
         let request = match Request::parse(value) {
             Ok(request) => request,
             Err(invalid) => {
                 return self.notified(failed(ErrorReport::from(&invalid)), None, origin, invocation).await;
             }
         };
-        let origin = &Origin { occurrence: occurrence(&request, &origin.occurrence), ..*origin };
-        let failed =
-            |error: ErrorReport| self.report(origin, policy, Status::Failed, Vec::new(), Some(error), 0);
         let mut report = match self.handed_on(origin, value, &request, invocation).await {
             Some(Ok(report)) => return report,
             Some(Err(error)) => failed(error),
@@ -74,7 +76,7 @@ impl App {
             let calls = client.api_calls();
             let mut report = self.report(origin, &request.policy, Status::Pending, Vec::new(), None, calls);
             // There the task's id is the occurrence.
-            report.run = ids::run_id(&request.policy, &occurrence(request, &task_id));
+            report.run = ids::run_id(&request.policy, &occurrence(request.dry_run, &task_id));
             report.dry_run = request.dry_run;
             report
         };
@@ -196,8 +198,8 @@ impl App {
 }
 
 /// A check is no run: what it leaves is never a run's, and the run of the same event is no repeat of it.
-fn occurrence(request: &Request, occurrence: &str) -> String {
-    if request.dry_run { format!("dry run of {occurrence}") } else { occurrence.to_owned() }
+fn occurrence(dry_run: bool, occurrence: &str) -> String {
+    if dry_run { format!("dry run of {occurrence}") } else { occurrence.to_owned() }
 }
 
 /// A unit that ended by a fault of ours.

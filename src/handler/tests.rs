@@ -263,3 +263,13 @@ async fn what_has_begun_is_seen_to_though_its_fleet_takes_too_long_by_now() {
     let other = send(&realm, other).await;
     assert_eq!((other.units.len(), &*other.error.unwrap().code), (0, "InvalidRequest"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_that_cannot_be_read_is_told_as_one() {
+    let realm = Realm::new(Settings::default());
+    for dry in [json!(true), json!("true"), json!(false)] {
+        let told = send(&realm, tick(json!({ "dryRun": dry, "minimumLevel": "best" }))).await;
+        assert_eq!(told.error.unwrap().code, "InvalidRequest");
+        assert_eq!((told.dry_run, told.occurrence.starts_with("dry run of ")), (dry != false, dry != false));
+    }
+}
