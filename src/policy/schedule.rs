@@ -113,7 +113,9 @@ pub(super) fn parse(top: &Object) -> Schedule {
 
 fn time(window: &Object, field: &str) -> Option<Time> {
     let text = window.text(field)?;
-    let good = text.len() == 5 && text.as_bytes()[2] == b':';
+    // strptime takes a blank for a zero.
+    let fits = |(at, byte): (usize, u8)| if at == 2 { byte == b':' } else { byte.is_ascii_digit() };
+    let good = text.len() == 5 && text.bytes().enumerate().all(fits);
     let time = good.then(|| Time::strptime("%H:%M", text).ok()).flatten();
     if time.is_none() {
         window.problem(field, format!("must be HH:MM, 00:00 to 23:59, not {}", quoted(text)));

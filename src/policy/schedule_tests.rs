@@ -138,6 +138,8 @@ fn what_is_wrong_is_named_by_its_path() {
         (json!({ "notDuring": with("8:00", "20:00", "UTC") }), "notDuring[0].from: must be HH:MM"),
         (json!({ "notDuring": with("08:00", "24:00", "UTC") }), "notDuring[0].to: must be HH:MM"),
         (json!({ "notDuring": with("08:00", "+2:00", "UTC") }), "notDuring[0].to: must be HH:MM"),
+        (json!({ "notDuring": with(" 8:00", "20:00", "UTC") }), "notDuring[0].from: must be HH:MM"),
+        (json!({ "notDuring": with("08:00", "20: 5", "UTC") }), "notDuring[0].to: must be HH:MM"),
         (json!({ "notDuring": with("08:00", "08:00", "UTC") }), "notDuring[0].to: is the same as from"),
         (json!({ "notDuring": with("08:00", "20:00", "CST") }), "notDuring[0].timezone: must be a name"),
         (json!({ "notDuring": with("08:00", "20:00", "+08:00") }), "notDuring[0].timezone: must be a name"),
