@@ -4,7 +4,8 @@
 //!
 //! There is no invocation that could be the record of the attempt, so the group is: by its tags a repeat finds it, and
 //! labels it where the function died before. Deliveries at the same moment send the same create with the same ClientToken,
-//! and all get the one group. Should the instance start in between, the group holds what a crash would leave.
+//! and all get the one group. Should the instance start in between, the group holds what a crash would leave, and that a
+//! running one was not frozen is an alarm (`instance.started`).
 
 use super::groups::{self, PATIENCE};
 use super::saga::Next;
@@ -21,6 +22,8 @@ use crate::report::{ErrorReport, Level, Severity, Status, Unit};
 
 /// What the report names as the engine.
 pub(super) const ENGINE: &str = "none";
+/// Why a group of an instance at rest is an alarm all the same.
+const STARTED: &str = "instance.started";
 /// The tag that a group is born with here and nowhere else.
 const MARK: (&str, &str) = ("appsnap:reason", STOPPED.code);
 
@@ -38,9 +41,12 @@ pub async fn earlier(task: &Task, mut unit: Unit) -> Next {
     let attempt = group.tags.iter().find(|tag| tag.key == "appsnap:attempt");
     unit.attempt = attempts::number(task, attempt.map_or("", |tag| &tag.value));
     let Some(written) = groups::labelled(&group) else {
-        return Next::Over(settle(task, unit, &group).await);
+        return Next::Over(settle(task, unit, &group, false).await);
     };
-    let (level, reasons) = judge(task, &group);
+    let (level, mut reasons) = judge(task, &group);
+    if level > Level::None {
+        reasons = told(&group).unwrap_or(reasons);
+    }
     let status = status(task, level, &reasons);
     unit.level = level.min(written);
     unit.snapshots = members(&group);
@@ -70,7 +76,10 @@ pub async fn protect(task: &Task, mut unit: Unit) -> Outcome {
     };
     mark(task, &mut unit, "confirm", from, if looked.is_ok() { "ok" } else { "failed" }, found);
     match (looked, made) {
-        (Ok(Some(group)), _) if is_ours(&group) => settle(task, unit, &group).await,
+        (Ok(Some(group)), _) if is_ours(&group) => {
+            let started = unit.wanted > Level::Crash && started(task).await;
+            settle(task, unit, &group, started).await
+        }
         (looked, Ok(id)) => {
             unit.error = looked.err().map(|error| ErrorReport::from(&error));
             unseen(task, unit, id)
@@ -133,8 +142,25 @@ fn status(task: &Task, level: Level, reasons: &[String]) -> Status {
     }
 }
 
-async fn settle(task: &Task, mut unit: Unit, group: &SnapshotGroup) -> Outcome {
+/// The reasons that the label tells: a repeat may find other disks attached, or none.
+fn told(group: &SnapshotGroup) -> Option<Vec<String>> {
+    let mut tags = group.snapshots.iter().flat_map(|snapshot| &snapshot.tags);
+    let reason = tags.find(|tag| tag.key == MARK.0)?;
+    Some(reason.value.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Whether it runs by now, or is about to: then it may have run when its disks were snapshotted.
+async fn started(task: &Task) -> bool {
+    let ids = std::slice::from_ref(&task.instance_id);
+    let look = || ecs::describe_instances(&task.client, &task.region_id, ids, &[]);
+    let found = past_limits(task.client.clock(), task.deadline - PATIENCE, look).await;
+    // Where that is not shown, the survey's word stands.
+    found.is_ok_and(|found| found.iter().any(|one| one.status != "Stopped"))
+}
+
+async fn settle(task: &Task, mut unit: Unit, group: &SnapshotGroup, started: bool) -> Outcome {
     (unit.level, unit.reasons) = judge(task, group);
+    unit.reasons.extend(started.then(|| STARTED.to_string()));
     if unit.level >= unit.wanted && unit.reasons == [STOPPED.code] {
         unit.reasons.clear();
     }

@@ -31,6 +31,8 @@ enum Trouble {
     NoTags,
     Failed,
     OtherDisks,
+    /// It is started while its group is made.
+    Started,
 }
 
 #[derive(Clone, Default)]
@@ -73,6 +75,10 @@ impl Cloud {
                 let groups: Vec<Value> =
                     held.iter().filter(|_| trouble != Trouble::Hidden).map(group).collect();
                 Some(ok(json!({ "SnapshotGroups": { "SnapshotGroup": groups } })))
+            }
+            ("DescribeInstances", Trouble::Started) => {
+                let instance = json!({ "InstanceId": "i-1", "Status": if held.is_some() { "Starting" } else { "Stopped" } });
+                Some(ok(json!({ "Instances": { "Instance": [instance] } })))
             }
             ("TagResources", Trouble::NoTags) => Some(refuse("Forbidden.RAM")),
             ("TagResources", _) => {
@@ -152,7 +158,7 @@ async fn every_trouble_is_told_and_none_is_hidden() {
     use Trouble::*;
     type End = (Trouble, Status, Level, &'static [&'static str]);
     const STOPPED: &str = "instance.stopped";
-    let table: [End; 9] = [
+    let table: [End; 10] = [
         (Refused("QuotaExceed.Snapshot"), Status::Failed, Level::None, &["disk.quota"]),
         (Refused("InvalidParameter.KMSKeyId.CMKNotEnabled"), Status::Failed, Level::None, &["disk.kms"]),
         (Refused("Forbidden.RAM"), Status::Failed, Level::None, &["group.none"]),
@@ -162,6 +168,7 @@ async fn every_trouble_is_told_and_none_is_hidden() {
         (Hidden, Status::Degraded, Level::Crash, &[STOPPED, "group.unseen"]),
         (NoTags, Status::Degraded, Level::Crash, &[STOPPED, "tag.failed"]),
         (OtherDisks, Status::Degraded, Level::Crash, &[STOPPED, "group.disks"]),
+        (Started, Status::Degraded, Level::Crash, &[STOPPED, "instance.started"]),
     ];
     for (trouble, status, level, reasons) in table {
         let (outcome, _) = deliver(&Cloud::default(), trouble, true, |_| ()).await;
@@ -177,6 +184,32 @@ async fn every_trouble_is_told_and_none_is_hidden() {
     assert_eq!((outcome.status, &outcome.unit.reasons[0][..]), (Status::Failed, "group.failed"));
     let (again, _) = deliver(&cloud, None, true, |_| ()).await;
     assert_eq!((again.settled, again.unit.level), (Some(Status::Failed), Level::None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeat_tells_what_was_settled_whatever_disks_there_are_today() {
+    let table = [
+        (Trouble::None, Status::Succeeded),
+        (Trouble::OtherDisks, Status::Degraded),
+        (Trouble::Started, Status::Degraded),
+    ];
+    for (trouble, settled) in table {
+        let cloud = Cloud::default();
+        let (first, _) = deliver(&cloud, trouble, true, |_| ()).await;
+        assert_eq!(first.status, settled, "{trouble:?}");
+        // Released since, or with another disk.
+        for disks in [&[][..], &["d-9"], &["d-1", "d-9"]] {
+            let change = |task: &mut Task| {
+                task.disks = disks.iter().map(|id| crate::eligibility::DiskFacts::named(id)).collect();
+            };
+            let (again, _) = deliver(&cloud, Trouble::None, disks.len() == 2, change).await;
+            assert_eq!(
+                (again.status, again.settled),
+                (Status::Skipped, Some(settled)),
+                "{trouble:?} {disks:?}"
+            );
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

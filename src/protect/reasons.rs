@@ -98,6 +98,11 @@ pub const TABLE: &[(&str, &str, &str)] = &[
         "named in targets.instanceIds, and left out by targets.excludeTags",
         "none needed while that is meant; else take the tag off, or the instance out of instanceIds",
     ),
+    (
+        "instance.started",
+        "the instance was started while its group was made, as of a stopped one: nothing was frozen in it",
+        "start a new run",
+    ),
     (STOPPED.code, STOPPED.message, STOPPED.cure),
     (
         "pinned.file",

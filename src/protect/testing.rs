@@ -87,7 +87,7 @@ fn good(call: &str) -> Answer {
         "result find" => ended(FOUND),
         "result go" | "result settle" => ended(&DONE.replace("\"A\"", &format!("{attempt:?}"))),
         "record find" => record(vec![json!({ "InvokeId": &call[7..] })]),
-        "DescribeInvocations" | "TagResources" | "UntagResources" => ok(json!({})),
+        "DescribeInstances" | "DescribeInvocations" | "TagResources" | "UntagResources" => ok(json!({})),
         "DescribeSnapshotGroups" => groups(&["ssg-1"], &[]),
         "groups of the run" => ok(json!({})),
         "nonce d1" | "nonce c1" => refuse("SignatureNonceUsed"),
