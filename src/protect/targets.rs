@@ -240,14 +240,17 @@ async fn look(place: &Place, request: &Request, begun: &[String]) -> Result<Seen
     Ok(seen)
 }
 
-/// An instance that two scopes show belongs to the first.
+/// An instance that two scopes show belongs to the first; one that has begun rather to a scope that shows it.
 fn once(known: &mut [(Place, Seen)]) {
     let mut taken = BTreeSet::new();
+    let mut first = |place: &Place, id: &String| {
+        taken.insert((place.account_id.clone(), place.region_id.clone(), id.clone()))
+    };
+    for (place, seen) in known.iter_mut() {
+        seen.instances.retain(|instance| first(place, &instance.instance_id));
+    }
     for (place, seen) in known {
-        let mut first =
-            |id: &String| taken.insert((place.account_id.clone(), place.region_id.clone(), id.clone()));
-        seen.instances.retain(|instance| first(&instance.instance_id));
-        seen.gone.retain(first);
+        seen.gone.retain(|id| first(place, id));
     }
 }
 

@@ -88,6 +88,33 @@ async fn an_instance_that_is_matched_twice_is_done_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_shows_what_has_begun_has_it_before_who_does_not() {
+    let realm = fleet(Settings::default());
+    let seen = |shown: &[&str], gone: &[&str]| Seen {
+        instances: shown
+            .iter()
+            .map(|id| ecs::Instance { instance_id: id.to_string(), ..Default::default() })
+            .collect(),
+        gone: gone.iter().map(ToString::to_string).collect(),
+        ..Seen::default()
+    };
+    let place = |region: &str| realm.place(1, region, None);
+    // The role of the first scope may see the record of i-2, not the instance.
+    let mut known = [
+        (place(HANGZHOU), seen(&["i-1"], &["i-2", "i-3"])),
+        (place(HANGZHOU), seen(&["i-1", "i-2"], &["i-3"])),
+        (place(SHANGHAI), seen(&[], &["i-3"])),
+    ];
+    once(&mut known);
+    let left = known.each_ref().map(|(_, seen)| {
+        let shown: Vec<_> = seen.instances.iter().map(|one| &*one.instance_id).collect();
+        (shown.join(" "), seen.gone.join(" "))
+    });
+    let pair = |shown: &str, gone: &str| (shown.to_string(), gone.to_string());
+    assert_eq!(left, [pair("i-1", "i-3"), pair("i-2", ""), pair("", "i-3")]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn several_accounts_and_regions_are_looked_into_each_with_its_role() {
     let realm = fleet(Settings::default());
     realm.add("i-8", "1", SHANGHAI, &[("backup", "weekly")]);
