@@ -48,7 +48,7 @@ pub struct Resolved {
     pub units: Vec<(Place, Surveyed)>,
     /// Places that could not be looked into, and why.
     pub failed: Vec<(Place, ErrorReport)>,
-    /// Those of an earlier delivery of the event, where that was asked: by tags, or while nothing may begin.
+    /// Those of an earlier delivery of the event; not asked for where one place is to do what is named.
     pub begun: BTreeSet<String>,
 }
 
@@ -93,7 +93,8 @@ pub async fn resolve(
     run: &str,
     forbidden: bool,
 ) -> Result<Resolved, ErrorReport> {
-    let begun = match forbidden || !request.targets.tags.is_empty() {
+    // Whether a named one has begun its unit finds out, where it is clear whom to ask even if it was released since.
+    let begun = match forbidden || !request.targets.tags.is_empty() || places.len() > 1 {
         true => side_by_side(places.to_vec(), |place| begun(place, run.to_string())).await,
         false => places.iter().map(|_| Ok(Vec::new())).collect(),
     };

@@ -289,3 +289,14 @@ async fn what_an_earlier_delivery_has_begun_belongs_to_the_run_whatever_its_tags
     let other = resolve(&places, &request(wanted()), "r-2", false).await.unwrap();
     assert_eq!(ids(&other), ["i-2"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_named_instance_that_is_released_since_belongs_to_the_place_where_it_has_begun() {
+    let realm = fleet(Settings::default());
+    begin(&realm, "i-5");
+    realm.world.lock().unwrap().instance_mut("i-5").unwrap().account_id = "nobody".into();
+    let places = [realm.place(1, SHANGHAI, None), realm.place(1, HANGZHOU, None)];
+    let resolved = resolve(&places, &request(json!({ "instanceIds": ["i-5"] })), "r-1", false).await.unwrap();
+    assert_eq!(ids(&resolved), ["i-5"]);
+    assert_eq!(codes(&resolved.units[0].1), ["instance.unknown"]);
+}
