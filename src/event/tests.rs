@@ -154,6 +154,10 @@ fn what_cannot_be_read_is_named_by_its_place() {
         (json!({"triggerTime": "t", "triggerName": ""}), "event.triggerName: must be a string"),
         (json!({"triggerTime": "t", "triggerName": "n", "payload": {}}), "event.payload: must be a string"),
         (json!({"triggerTime": "t", "triggerName": "n", "payload": "{"}), "event.payload: is not JSON"),
+        (
+            json!({"triggerTime": "2026-11-22T03:00:00", "triggerName": "n", "payload": r#"{"startWithinSeconds": 60}"#}),
+            "event.triggerTime: must be a time like 2026-11-22T03:00:00Z",
+        ),
         (json!({"specversion": "1.0"}), "event.id: must be a string"),
         (json!([{"specversion": "1.0", "id": "1", "source": 3}]), "event[0].source: must be a string"),
         (

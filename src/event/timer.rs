@@ -28,9 +28,13 @@ pub(super) fn read(fields: &Map<String, Value>, arrival: Arrival) -> Result<Trig
         ("", Some(request)) => ("APPSNAP_REQUEST", request),
         (payload, _) => ("event.payload", payload),
     };
-    let request = serde_json::from_str(text)
+    let request: Value = serde_json::from_str(text)
         .map_err(|error| EventError::new(place, format!("is not JSON: {error}")))?;
     let occurrence = format!("{name}@{time}");
     let due = super::time(fields.get("triggerTime"));
+    if due.is_none() && request.get("startWithinSeconds").is_some_and(|limit| !limit.is_null()) {
+        let message = "must be a time like 2026-11-22T03:00:00Z: startWithinSeconds counts from it";
+        return Err(EventError::new("event.triggerTime", message));
+    }
     Ok(Trigger { kind: Kind::Timer, occurrence, due, action: Action::Run(request) })
 }
