@@ -176,6 +176,28 @@ fn what_stands_on_top_is_frozen_first_and_the_root_last() {
     assert_eq!((order, codes(&told)), (vec!["/mnt", "/srv", "/"], vec![]));
 }
 
+#[test]
+fn an_image_is_found_under_a_mount_point_with_blanks() {
+    for (at, file, found) in [
+        (r"/srv/my\040\134images", r"/srv/my \images/disk.img", 2),
+        (r"/srv/my\040images", "/srv/my other/disk.img", 1),
+        (r"/srv/my\040images", "/srv/disk.img", 1),
+    ] {
+        let tree = Tree::new();
+        tree.device("loop0", "7:0");
+        tree.file("sys/block/loop0/loop/backing_file", &format!("{file}\n"));
+        tree.device("vdb", "253:16");
+        tree.file("sys/block/vdb/serial", "bp1one");
+        tree.mounts(&[
+            ("253:0", "ext4", "/dev/vda", "/"),
+            ("253:16", "xfs", "/dev/vdb", at),
+            ("7:0", "ext4", "/dev/loop0", "/mnt"),
+        ]);
+        let told = find(&tree, "d-bp1one");
+        assert_eq!((told.file_systems.len(), codes(&told)), (found, vec![]), "{file}");
+    }
+}
+
 /// An Ubuntu with snaps and containers: the walk takes its time before anything is frozen, but not for ever.
 #[test]
 fn many_images_and_mounts_are_walked() {
@@ -195,6 +217,9 @@ fn many_images_and_mounts_are_walked() {
     for n in 0..200 {
         let at = format!("/var/lib/docker/overlay2/{n:064x}/merged");
         mounts.push((format!("0:{}", 100 + n), "overlay", "overlay".into(), at));
+        // As any user can make them.
+        let at = format!(r"/home/u/my\040mount\040{n}");
+        mounts.push((format!("0:{}", 300 + n), "fuse.x", "x".into(), at));
     }
     let lines: Vec<_> = mounts.iter().map(|(a, b, c, d)| (&**a, *b, &**c, &**d)).collect();
     tree.mounts(&lines);

@@ -68,7 +68,8 @@ loop_on() { # NAME FILE: is the file on one of ours?
   in_set "$1" && return
   best='' on=''
   while read -r dev _ src at; do # the longest mount point above the file holds it
-    case $at in *\\*) at=$(unescape "$at") ;; esac # no fork for each: there may be hundreds
+    case $2 in "${at%%\\*}"*) ;; *) continue ;; esac # no fork for what cannot hold it: there may be a thousand
+    case $at in *\\*) at=$(unescape "$at") ;; esac
     case $2 in "${at%/}"/*) [ "${#at}" -ge "${#best}" ] && best=$at on="$dev ${src##*/}" ;; esac
   done <"$D/mounts"
   for e in $SET; do

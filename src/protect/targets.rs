@@ -103,8 +103,8 @@ pub async fn resolve(
             places.iter().cloned().zip(begun).filter_map(|(place, begun)| Some((place, begun.err()?)));
         return Ok(Resolved { failed: failed.collect(), ..Resolved::default() });
     }
-    let mut resolved = Resolved::default();
-    resolved.begun = begun.iter().flatten().flatten().cloned().collect();
+    let all_begun = begun.iter().flatten().flatten().cloned().collect();
+    let mut resolved = Resolved { begun: all_begun, ..Resolved::default() };
     let looks = places.iter().cloned().zip(begun).collect();
     let seen = side_by_side(looks, |(place, begun)| {
         let request = request.clone();
