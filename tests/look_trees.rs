@@ -82,6 +82,25 @@ fn everything_that_is_wrong_is_told_at_once() {
 }
 
 #[test]
+fn what_would_be_too_much_for_an_answer_is_left_out_the_least_first() {
+    let tree = machine();
+    let shares: Vec<String> = (0..300).map(|n| format!("/home/u/a-share-of-the-user/{n}")).collect();
+    let mut mounts = vec![("253:3", "ext4", "/dev/vda3", "/")];
+    mounts.extend(shares.iter().map(|at| ("0:60", "fuse.sshfs", "u@host:", at.as_str())));
+    tree.mounts(&mounts);
+    let looked = look(&tree, "DISKS=d-bp1sys");
+    assert_eq!((looked.told.notes.len(), looked.told.file_systems.len(), looked.cut), (0, 1, true));
+    // Reasons without end, and file systems with them.
+    let nowhere: Vec<String> = (0..300).map(|n| format!("d-nowhere{n:030}")).collect();
+    let looked = look(&tree, &format!("DISKS='d-bp1sys {}'", nowhere.join(" ")));
+    assert_eq!(
+        (codes(&looked), looked.told.file_systems.len(), looked.cut),
+        (vec!["disk.not_found"], 0, true)
+    );
+    assert!(!look(&machine(), "").cut);
+}
+
+#[test]
 fn the_system_is_read_from_os_release_and_not_run() {
     let tree = machine();
     assert_eq!(look(&tree, "").os, None);

@@ -42,6 +42,8 @@ pub struct Looked {
     pub https: bool,
     /// What a tool said that should have said nothing.
     pub said: Option<String>,
+    /// It was too much for an answer: notes are left out, and it may be that file systems are.
+    pub cut: bool,
 }
 
 impl Looked {
@@ -72,6 +74,7 @@ impl Looked {
             via: text("via"),
             https: text("https").is_some(),
             said: text("said"),
+            cut: text("cut").is_some(),
         })
     }
 }

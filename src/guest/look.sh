@@ -93,7 +93,9 @@ look() {
   fi
   [ ! -s "$D/log" ] || put said "$(head -c 300 "$D/log")" # by a tool that was not expected to say anything
   render none
+  [ "${#LINE}" -le 12000 ] || render note # any user can make mounts by the hundred
   [ "${#LINE}" -le 12000 ] || render 'fs|disk|note|quiet|calm'
+  [ "${#LINE}" -le 12000 ] || render 'fs|disk|note|quiet|calm' 1
   LINE="${LINE%\}},\"phase\":\"looked\"}"
   say
 }

@@ -228,6 +228,7 @@ fn fill(task: &Task, surveyed: &Surveyed, unit: &mut Unit, mut looked: Looked) {
         .collect();
     for step in looked.told.steps.iter_mut().filter(|step| step.name == "look") {
         step.detail = match freezes.is_empty() {
+            true if looked.cut => "too many file systems to name".into(),
             true => "no file system to freeze".into(),
             false => format!("to freeze: {}", freezes.join(", ")),
         };

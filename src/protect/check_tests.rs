@@ -132,6 +132,23 @@ async fn what_the_guest_tells_decides_about_the_level_and_the_minimum_about_the_
 }
 
 #[tokio::test(start_paused = true)]
+async fn file_systems_that_were_left_out_of_the_answer_are_not_told_as_none() {
+    for (cut, told) in [("", "no file system to freeze"), (r#""cut":"1","#, "too many file systems to name")]
+    {
+        let (task, _) = cloud(move |call| {
+            let id = call.strip_prefix("result look ")?;
+            let line = format!(
+                r#"{{"appsnap":"1","run":"{id}","step":["look 1 2 ok "],{cut}"https":"ok","phase":"looked"}}"#
+            );
+            Some(ended(&line))
+        });
+        let (.., unit) = checked(&task, vec![]).await;
+        let step = unit.timeline.iter().find(|step| step.step == "guest.look").unwrap();
+        assert_eq!(step.detail, told);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dead_agent_is_told_by_the_dry_run_and_the_guest_is_left_alone() {
     let (task, calls) = cloud(|call| (call == "RunCommand dry").then(|| refuse("ClientNotRunning")));
     let (status, expected, reasons, unit) = checked(&task, vec![]).await;
