@@ -18,6 +18,7 @@ fn find(tree: &Tree, disks: &str) -> Told {
     let runs = tree.run("find", &render::sequence(), &format!("{data} DISKS='{disks}'\n"));
     let told = runs.into_iter().map(|(shell, text, log)| {
         assert_eq!(log, "", "{shell}: the sequence said something on its error output");
+        assert!(text.len() < 24 * 1024, "{shell}: the cloud would cut {} bytes", text.len());
         let mut told = Told::read(&text).unwrap_or_else(|| panic!("{shell}: {text}"));
         told.steps.clear(); // times differ
         (shell, told)
@@ -196,6 +197,19 @@ fn an_image_is_found_under_a_mount_point_with_blanks() {
         let told = find(&tree, "d-bp1one");
         assert_eq!((told.file_systems.len(), codes(&told)), (found, vec![]), "{file}");
     }
+}
+
+#[test]
+fn shares_by_the_hundred_do_not_fill_the_answer() {
+    let tree = Tree::new();
+    tree.device("vda", "253:0");
+    tree.file("sys/block/vda/serial", "bp1sys");
+    let shares: Vec<String> = (0..400).map(|n| format!("/home/u/a-share-of-the-user/{n}")).collect();
+    let mut mounts = vec![("253:0", "ext4", "/dev/vda", "/")];
+    mounts.extend(shares.iter().map(|at| ("0:60", "fuse.sshfs", "u@host:", at.as_str())));
+    tree.mounts(&mounts);
+    let told = find(&tree, "d-bp1sys");
+    assert_eq!((self::mounts(&told), told.notes.len()), (vec![("d-bp1sys", "/")], 9));
 }
 
 /// An Ubuntu with snaps and containers: the walk takes its time before anything is frozen, but not for ever.

@@ -84,12 +84,12 @@ fn everything_that_is_wrong_is_told_at_once() {
 #[test]
 fn what_would_be_too_much_for_an_answer_is_left_out_the_least_first() {
     let tree = machine();
-    let shares: Vec<String> = (0..300).map(|n| format!("/home/u/a-share-of-the-user/{n}")).collect();
+    let shares: Vec<String> = (0..30).map(|n| format!("/home/u/{n}/{}", "a".repeat(2000))).collect();
     let mut mounts = vec![("253:3", "ext4", "/dev/vda3", "/")];
     mounts.extend(shares.iter().map(|at| ("0:60", "fuse.sshfs", "u@host:", at.as_str())));
     tree.mounts(&mounts);
     let looked = look(&tree, "DISKS=d-bp1sys");
-    assert_eq!((looked.told.notes.len(), looked.told.file_systems.len(), looked.cut), (0, 1, true));
+    assert_eq!((looked.told.notes.len(), looked.told.file_systems.len()), (9, 1), "{looked:?}");
     // Reasons without end, and file systems with them.
     let nowhere: Vec<String> = (0..300).map(|n| format!("d-nowhere{n:030}")).collect();
     let looked = look(&tree, &format!("DISKS='d-bp1sys {}'", nowhere.join(" ")));

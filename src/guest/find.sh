@@ -123,8 +123,9 @@ find_mounts() { # $D/fs: "LEVEL MAJ:MIN TYPE DEVICE DISK MOUNTPOINT", top of the
     COUNT=$((COUNT + 1))
     put fs "$id $type $(blkid -o value -s UUID "$R/dev/$b" 2>/dev/null || echo -) $at"
   done <"$D/fs"
-  while read -r _ type _ at; do
-    case $type in nfs* | cifs | smb3 | ceph | glusterfs | fuse.* | 9p | lustre) note fs.network "$type on $at is not in the snapshot" ;; esac
+  n=0
+  while read -r _ type _ at; do # an answer has 24 KB, and any user can make mounts by the hundred
+    case $type in nfs* | cifs | smb3 | ceph | glusterfs | fuse.* | 9p | lustre) [ $((n += 1)) -le 9 ] || break; note fs.network "$type on $at is not in the snapshot" ;; esac
   done <"$D/mounts"
 }
 # The user's prescript and postscript are looked at here too.
