@@ -62,6 +62,21 @@ fn a_good_guest_has_nothing_to_tell_and_is_as_it_was() {
 }
 
 #[test]
+fn what_a_look_that_was_killed_left_is_taken_away_a_day_later() {
+    let Some(mut guest) = Guest::new(SOON) else { return };
+    let left =
+        "mkdir /run/appsnap-look-l-8 /run/appsnap-look-l-9 && touch -d '2 days ago' /run/appsnap-look-l-8";
+    guest.sh(left);
+    let (looked, out) = look(&mut guest, |_, _| {});
+    assert!(looked.https, "{out}");
+    assert_eq!(
+        guest.sh("ls -d /run/appsnap-look*").trim(),
+        "/run/appsnap-look-l-9",
+        "another one may be at it"
+    );
+}
+
+#[test]
 fn a_guest_that_the_cloud_is_out_of_reach_of_is_told_how() {
     let Some(mut guest) = Guest::new(SOON) else { return };
     for via in ["curl", "openssl"] {

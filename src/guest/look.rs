@@ -85,7 +85,9 @@ pub fn render(look: &Look) -> Result<Vec<u8>, RenderError> {
     data.set("HOST", look.host.as_deref().unwrap_or_default())?;
     data.set("ENGINE", if look.plugin { "plugin" } else { "sequence" })?;
     let body = format!(
+        // A look that was killed could not take its directory away.
         "d=/run/appsnap-look-{0}\n\
+         find /run -maxdepth 1 -name 'appsnap-look-*' -mtime +0 -exec rm -rf {{}} + 2>/dev/null\n\
          mkdir $d || e 'state.space /run cannot be written'\n\
          u '{1}' >$d/look.sh && u '{2}' >$d/data || {{ rm -rf $d; e 'state.space /run has no room'; }}\n\
          exec sh $d/look.sh look $d\n",

@@ -1,5 +1,6 @@
 # The look of a check. It changes nothing in the guest: nothing is frozen, mounted, locked or signed, no script is run.
-# It writes below $D only, a private directory on /run, and takes that away at its end. Beside it the guest gets the
+# It writes below $D only, a private directory on /run, and takes that away at its end (its first command, what an earlier
+# look that was killed left there a day ago). Beside it the guest gets the
 # functions of find.sh, of common.sh up to its last lines, and find_tool of cloud.sh. HOST is empty, or the host (with
 # its port) that a run's requests would be signed for; ENGINE is `sequence` or `plugin`.
 trap 'rm -rf "$D"' EXIT
