@@ -1,8 +1,8 @@
 # The look of a check. It changes nothing in the guest: nothing is frozen, mounted, locked or signed, no script is run.
-# It writes below $D only, a private directory on /run, and takes that away at its end (its first command, what an earlier
-# look that was killed left there a day ago). Beside it the guest gets the
-# functions of find.sh, of common.sh up to its last lines, and find_tool of cloud.sh. HOST is empty, or the host (with
-# its port) that a run's requests would be signed for; ENGINE is `sequence` or `plugin`.
+# It writes below $D only, a private directory on /run, and takes that away at its end (its first command: what an earlier
+# look that was killed left there a day ago). Beside it the guest gets the functions of find.sh, of common.sh up to its last
+# lines, and find_tool of cloud.sh. HOST is empty, or the host (with its port) that a run's requests would be signed for;
+# ENGINE is `sequence` or `plugin`.
 trap 'rm -rf "$D"' EXIT
 trap 'exit 143' INT TERM
 export BLKID_FILE="$D/blkid" RANDFILE="$D/rnd" # blkid and openssl keep files of their own elsewhere

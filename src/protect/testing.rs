@@ -18,6 +18,9 @@ const FOUND: &str = r#"{"appsnap":"1","run":"A","fs":["d-1 ext4 u-1 /data"],"pha
 /// What the guest tells after a good run of attempt `A`.
 pub const DONE: &str = r#"{"appsnap":"1","run":"A","disk":["d-1 /dev/vdb"],"fs":["d-1 ext4 u-1 /data"],"pre.exit":"0","warm":"200 Sun, 22 Nov 2026 03:00:00 GMT","freeze":"1000 4000 1 1 1","created":"200 R1","try":["1 200"],"group":"ssg-1","visible":"1","post.exit":"0","phase":"done"}"#;
 
+/// When every test begins.
+pub const START: &str = "2026-11-22T03:00:00Z";
+
 pub type Answer = Result<Reply, Failure>;
 pub type Asked = Arc<Mutex<Vec<(String, BTreeMap<String, String>)>>>;
 
@@ -131,8 +134,6 @@ pub fn scripted(script: impl Fn(&str) -> Option<Answer> + Send + Sync + 'static)
 pub fn scripted_with(
     script: impl Fn(&str, &BTreeMap<String, String>) -> Option<Answer> + Send + Sync + 'static,
 ) -> (Task, Asked) {
-    let start: Timestamp = "2026-11-22T03:00:00Z".parse().unwrap();
-    let clock = Clock::seeded(start, 1);
     let request = json!({ "policy": "p", "targets": { "instanceIds": ["i-1"] }, "linux": { "scriptTimeoutInSeconds": 30 } });
     let asked = Asked::default();
     let log = asked.clone();
@@ -143,20 +144,27 @@ pub fn scripted_with(
         log.lock().unwrap().push((call.clone(), params));
         answer.unwrap_or_else(|| good(&call))
     });
+    let task = task_over(transport, &request);
+    (task, asked)
+}
+
+/// A unit of one disk in the cloud behind `transport`, with ten minutes' time.
+pub fn task_over(transport: Transport, request: &Value) -> Task {
+    let start: Timestamp = START.parse().unwrap();
     let keys = Credentials::new(Some("AK".into()), Some("s".into()), None).unwrap();
     let settings = Settings {
         transport,
-        clock,
+        clock: Clock::seeded(start, 1),
         endpoints: Endpoints::default(),
         region_id: "cn-hangzhou".into(),
         identities: Arc::default(),
     };
     let deadline = start + SignedDuration::from_mins(10);
-    let task = Task {
+    Task {
         client: Client::new(settings, keys).until(deadline),
         role_arn: None,
         external_id: None,
-        request: Request::parse(&request).unwrap(),
+        request: Request::parse(request).unwrap(),
         run: "r-1".into(),
         unit: "u-1".into(),
         region_id: "cn-hangzhou".into(),
@@ -169,8 +177,7 @@ pub fn scripted_with(
         due: None,
         started: start,
         deadline: deadline - SignedDuration::from_secs(25),
-    };
-    (task, asked)
+    }
 }
 
 /// Delivers the event once.

@@ -1,29 +1,12 @@
 //! The plugin's saga over a scripted cloud under paused time.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
-use crate::acs::{Client, Credentials, Endpoints, Failure, Reply, Settings, Stage, Transport, Wire};
-use crate::clock::Clock;
-use crate::eligibility::DiskFacts;
-use crate::policy::Request;
+use crate::acs::{Failure, Stage, Transport, Wire};
+use crate::protect::testing::{Answer, Asked, START, ok, refuse, task_over};
 
-const START: &str = "2026-11-22T03:00:00Z";
-
-type Answer = Result<Reply, Failure>;
 type Script = fn(&str) -> Option<Answer>;
-type Asked = Arc<Mutex<Vec<(String, BTreeMap<String, String>)>>>;
-
-fn ok(value: Value) -> Answer {
-    Ok(Reply::new(200, value.to_string()))
-}
-
-fn refuse(code: &str) -> Answer {
-    Ok(Reply::new(403, json!({ "Code": code, "Message": "no", "RequestId": "R" }).to_string()))
-}
 
 fn ended(status: &str, exit: i64, line: &str) -> Answer {
     let result = json!({ "InvokeId": "t", "InstanceId": "i-1", "InvocationStatus": status, "ExitCode": exit,
@@ -82,44 +65,20 @@ fn good(call: &str) -> Answer {
 }
 
 async fn play(script: Script) -> (Outcome, Asked) {
-    let start: jiff::Timestamp = START.parse().unwrap();
     let asked = Asked::default();
     let log = asked.clone();
     let transport = Transport::scripted(move |wire: &Wire| {
         log.lock().unwrap().push((wire.action.to_string(), wire.query.iter().cloned().collect()));
         script(wire.action).unwrap_or_else(|| good(wire.action))
     });
-    let settings = Settings {
-        transport,
-        clock: Clock::seeded(start, 1),
-        endpoints: Endpoints::default(),
-        region_id: "cn-hangzhou".into(),
-        identities: Arc::default(),
-    };
     let request = json!({ "policy": "p", "targets": { "instanceIds": ["i-1"] },
         "linux": { "engine": "plugin", "scriptTimeoutInSeconds": 30 } });
-    let deadline = start + jiff::SignedDuration::from_mins(10);
-    let keys = Credentials::new(Some("AK".into()), Some("s".into()), None).unwrap();
-    let task = Task {
-        client: Client::new(settings, keys).until(deadline),
-        role_arn: None,
-        external_id: None,
-        request: Request::parse(&request).unwrap(),
-        run: "r-1".into(),
-        unit: "u-1".into(),
-        region_id: "cn-hangzhou".into(),
-        account_id: "1".into(),
-        instance_id: "i-1".into(),
-        os_type: "linux".into(),
-        at_rest: false,
-        disks: vec![DiskFacts::named("d-1")],
-        pinned: false,
-        due: None,
-        started: start,
-        deadline: deadline - jiff::SignedDuration::from_secs(25),
-    };
+    let task = task_over(transport, &request);
     let outcome = protect(&task, blank(&task)).await;
-    assert!(task.client.clock().now() <= deadline, "over its deadline");
+    assert!(
+        task.client.clock().now() <= task.deadline + jiff::SignedDuration::from_secs(25),
+        "over its deadline"
+    );
     (outcome, asked)
 }
 
