@@ -55,33 +55,36 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
         });
         out(&format!("{told:#}\n"))?;
     } else {
-        println!("The local cloud listens. Point a client at it:\n");
-        for (name, value) in [
-            ("APPSNAP_ECS_ENDPOINT", cloud.endpoint()),
-            ("APPSNAP_STS_ENDPOINT", cloud.endpoint()),
-            ("APPSNAP_FC_ENDPOINT", cloud.endpoint()),
-            ("APPSNAP_CA_BUNDLE", ca),
-            ("ALIBABA_CLOUD_ACCESS_KEY_ID", OPERATOR.0.into()),
-            ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", OPERATOR.1.into()),
-        ] {
-            println!("  export {name}={value}");
-        }
-        println!("\n  region {REGION}, account {ACCOUNT}, instance {INSTANCE}");
-        println!(
-            "  instance {} (Windows, simulated: it can run the vendor's plugin only)",
-            windows::INSTANCE
-        );
-        for (id, filesystem, mount, _) in DISKS {
-            println!("  disk {id} ({} on {mount})", filesystem.name());
-        }
-        for case in cases {
-            println!("  instance {}: {}", case.instance_id(), case.what);
-        }
-        println!(
-            "\nIn another terminal, with these variables: appsnap invoke events/timer.json --local\nCtrl-C ends it and takes everything away."
-        );
+        let cases: Vec<&seed::Case> = cases.collect();
+        out(&words(&cloud.endpoint(), &ca, &cases))?;
     }
     let _ = tokio::signal::ctrl_c().await;
     cloud.close().await?;
     Ok(0)
+}
+
+/// For people: the variables that point a client at it, and what there is.
+fn words(endpoint: &str, ca: &str, cases: &[&seed::Case]) -> String {
+    let mut text = String::from("The local cloud listens. Point a client at it:\n\n");
+    for (name, value) in [
+        ("APPSNAP_ECS_ENDPOINT", endpoint),
+        ("APPSNAP_STS_ENDPOINT", endpoint),
+        ("APPSNAP_FC_ENDPOINT", endpoint),
+        ("APPSNAP_CA_BUNDLE", ca),
+        ("ALIBABA_CLOUD_ACCESS_KEY_ID", OPERATOR.0),
+        ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", OPERATOR.1),
+    ] {
+        text += &format!("  export {name}={value}\n");
+    }
+    text += &format!("\n  region {REGION}, account {ACCOUNT}, instance {INSTANCE}\n");
+    let windows = windows::INSTANCE;
+    text += &format!("  instance {windows} (Windows, simulated: it can run the vendor's plugin only)\n");
+    for (id, filesystem, mount, _) in DISKS {
+        text += &format!("  disk {id} ({} on {mount})\n", filesystem.name());
+    }
+    for case in cases {
+        text += &format!("  instance {}: {}\n", case.instance_id(), case.what);
+    }
+    text += "\nIn another terminal, with these variables: appsnap invoke events/timer.json --local\n";
+    text + "Ctrl-C ends it and takes everything away.\n"
 }
