@@ -1,5 +1,6 @@
 //! What the local cloud needs on this machine, installed where we may.
 
+use std::path::Path;
 use std::process::Stdio;
 
 use super::Failure;
@@ -30,6 +31,9 @@ pub(super) async fn ensure(allowed: bool) -> Result<(), Failure> {
             "the local cloud mounts and freezes real file systems, so it needs root: sudo {}",
             std::env::args().collect::<Vec<_>>().join(" ")
         )));
+    }
+    if let Some(text) = beside_path(&missing) {
+        return Err(Failure::new(text));
     }
     let mut packages: Vec<&str> = missing
         .iter()
@@ -79,10 +83,37 @@ fn room() -> Result<(), Failure> {
     }
 }
 
+/// Tools that are installed where PATH does not look (a plain `su` keeps a user's PATH): no package would help.
+fn beside_path(missing: &[&str]) -> Option<String> {
+    let there = |tool: &&&str| ["/usr/sbin", "/sbin"].iter().any(|dir| Path::new(dir).join(tool).exists());
+    let hidden: Vec<&str> = missing.iter().filter(there).copied().collect();
+    (!hidden.is_empty()).then(|| {
+        format!(
+            "installed in /usr/sbin or /sbin, where PATH does not look: {}; export PATH=$PATH:/usr/sbin:/sbin",
+            hidden.join(", ")
+        )
+    })
+}
+
 fn lacking() -> Vec<&'static str> {
     let mut wanted: Vec<&'static str> = store::TOOLS.to_vec();
     wanted.extend(["curl", "setpriv", "fsfreeze", "flock", "setsid", "gzip", "base64"]);
     wanted.sort_unstable();
     wanted.dedup();
     host::missing(&wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_installed_outside_of_path_is_told_as_such() {
+        let text = beside_path(&["no-such-tool", "chroot"]).unwrap();
+        assert!(
+            text.contains("does not look: chroot; ") && text.contains("export PATH=$PATH:/usr/sbin"),
+            "{text}"
+        );
+        assert_eq!(beside_path(&["no-such-tool"]), None);
+    }
 }
