@@ -239,6 +239,16 @@ impl Names {
                 );
             }
         }
+        let mut ids = self.commands.clone();
+        ids.sort_unstable();
+        ids.dedup();
+        if ids.len() != self.commands.len() || !ids.len().is_multiple_of(3) {
+            return Err(format!(
+                "the commands {:?} have to be three for each region, each once, as appsnap pin prints them: \
+                 a run needs all three",
+                self.commands
+            ));
+        }
         let fit = |text: &str| {
             (1..=128).contains(&text.len())
                 && !text.starts_with('-')
@@ -340,8 +350,10 @@ mod tests {
     #[test]
     fn a_name_that_cannot_be_one_is_told() {
         type Change = fn(&mut Names);
-        let table: [(Change, &str); 14] = [
+        let table: [(Change, &str); 16] = [
             (|n| n.commands = vec!["c-1/*".into()], "registered command"),
+            (|n| n.commands = vec!["c-1".into()], "three for each region"),
+            (|n| n.commands = ["c-1", "c-1", "c-2"].map(String::from).into(), "each once"),
             (|n| n.account.clear(), "account"),
             (|n| n.account = "123456789x".into(), "account"),
             (|n| n.regions = vec!["hangzhou".into()], "region"),

@@ -28,7 +28,7 @@ pub(super) struct Args {
     #[arg(long, default_value = "appsnap-snapshots")]
     work_role: String,
     /// With --plugin: the role of the instances.
-    #[arg(long, default_value = "appsnap-plugin")]
+    #[arg(long, default_value = "appsnap-plugin", requires = "plugin")]
     instance_role: String,
     /// Commands are run only on instances with this tag.
     #[arg(long, default_value = "appsnap=allowed", value_name = "KEY=VALUE")]
