@@ -101,11 +101,17 @@ impl<'a> Object<'a> {
             }
         };
         let object = Self { path, map, problems };
+        let mut listed = false;
         for name in map.into_iter().flat_map(Map::keys).map(String::as_str) {
             if section.later.contains(&name) {
                 object.problem(name, "not supported yet");
             } else if !section.due.contains(&name) {
-                object.problem(&shown(name), unknown(name, section, all));
+                let mut text = unknown(name, section, all);
+                // What is known is listed once: some slips in one request would bury themselves in it.
+                if let Some((alone, _)) = text.split_once(", known are: ") {
+                    text = if std::mem::replace(&mut listed, true) { alone.to_owned() } else { text };
+                }
+                object.problem(&shown(name), text);
             }
         }
         object

@@ -79,6 +79,7 @@ fn every_problem_is_named_by_its_path() {
         (json!({"preScriptPath": "/x"}), "preScriptPath: unknown field, did you mean linux.preScriptPath?"),
         (json!({"linux": {"policy": "x"}}), "linux.policy: unknown field here, it belongs at the top level"),
         (json!({"whatever": 1}), "whatever: unknown field, known are: policy, "),
+        (json!({"whatever": 1, "wherever": 2, "whoever": 3}), "dryRun; wherever: unknown field; whoever: "),
         (json!({"regionId": "evil.example/"}), "regionId: must be a region like"),
         (json!({"roleArn": "acs:ram::x:role/a"}), "roleArn: must be like acs:ram::"),
         (json!({"targets": null}), "targets.instanceIds: name at least one"),
