@@ -150,7 +150,11 @@ pub const TABLE: &[(&str, &str, &str)] = &[
         "a script has more names than one (hard links)",
         "copy it to a file of its own: somebody may have linked another program there",
     ),
-    ("script.missing", "a script does not exist", "put it there, owner root, mode 0700"),
+    (
+        "script.missing",
+        "a script does not exist",
+        "put it into /etc/appsnap, or where the request's preScriptPath or postScriptPath says; owner root, mode 0700",
+    ),
     ("script.mode", "a script's mode is not 0700", "chmod 0700 the script"),
     ("script.owner", "a script does not belong to root", "chown root the script"),
     (
