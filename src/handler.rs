@@ -76,7 +76,7 @@ impl App {
             get("APPSNAP_SUPPORT").map_or_else(|| Ok(Support::default()), |text| Support::parse(&text));
         Ok(Self {
             clock,
-            transport: Transport::https(bundle).map_err(|error| format!("APPSNAP_CA_BUNDLE: {error}"))?,
+            transport: Transport::https(bundle).map_err(|error| error.to_string())?,
             endpoints: Endpoints::from_env(&get, &api::PRODUCTS).map_err(|error| error.to_string())?,
             identities: Arc::default(),
             pinned: match get("APPSNAP_PINNED").as_deref() {
@@ -84,7 +84,7 @@ impl App {
                 Some("true") => true,
                 Some(other) => return Err(format!("APPSNAP_PINNED: neither true nor false: {other:?}")),
             },
-            http: https_client(bundle).map_err(|error| format!("APPSNAP_CA_BUNDLE: {error}"))?,
+            http: https_client(bundle).map_err(|error| error.to_string())?,
             support: support.map_err(|error| format!("APPSNAP_SUPPORT: {error}"))?,
             env,
         })
