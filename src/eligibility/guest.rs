@@ -122,7 +122,7 @@ pub fn findings(guest: &GuestFacts) -> Vec<Finding> {
         found.push(TMP.finding(id, &tmp.join(", ")));
     }
     if !guest.quiet.is_empty() || !guest.calm.is_empty() {
-        let kinds = [("", &guest.quiet), ("mounted at ", &guest.calm), ("swap on ", &guest.swap)];
+        let kinds = [("device ", &guest.quiet), ("mounted at ", &guest.calm), ("swap on ", &guest.swap)];
         let told = kinds.iter().filter(|(_, names)| !names.is_empty());
         let told: Vec<String> = told.map(|(kind, names)| format!("{kind}{}", names.join(" "))).collect();
         found.push(QUIET.finding(id, &told.join("; ")));
@@ -215,6 +215,8 @@ mod tests {
             (|g| g.room_kib = Some(1023), "state.low"),
         ];
         assert_eq!(findings(&good()), vec![]);
+        let raw = findings(&GuestFacts { quiet: vec!["vdb".into()], swap: vec!["vdb".into()], ..good() });
+        assert!(raw[0].message.ends_with(": device vdb; swap on vdb"), "{raw:?}");
         let mut failed: Vec<&str> = table.iter().map(|(_, code)| *code).collect();
         for (change, code) in table {
             let mut guest = good();
