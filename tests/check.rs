@@ -242,7 +242,12 @@ fn what_is_wrong_outside_of_the_instances_is_said_plainly() {
         (&["--instance", "i-1", "--consistency", "best"], &keys, 2, "invalid value 'best'"),
         (&["--instance", "web"], &keys, 2, "targets.instanceIds[0]: must be an id like i-"),
         (&["/nowhere.json"], &keys, 2, "/nowhere.json: No such file"),
-        (&one, &[], 1, "lacks ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET"),
+        (
+            &one,
+            &[],
+            1,
+            "no credentials: ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET not set",
+        ),
         (&one, &nowhere, 1, "network.unreachable"),
         (&["--instance", "i-1"], &keys, 1, "region.none"),
     ];

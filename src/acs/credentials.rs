@@ -31,7 +31,8 @@ pub struct Credentials {
      (and {TOKEN} for temporary keys)"
 )]
 pub struct MissingCredentials {
-    missing: String,
+    /// The variables that are not set.
+    pub missing: String,
 }
 
 impl Credentials {

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 
-use super::{Failure, install, out, progress, show};
-use crate::acs::Credentials;
+use super::{Failure, credentials, install, out, progress, request_in, show};
 use crate::clock::Clock;
 use crate::handler::{App, Invocation};
 use crate::local::cloud::{LocalCloud, REGION, role_arn};
@@ -89,14 +88,7 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
 fn request(args: &Args) -> Result<Value, Failure> {
     let mut request = match &args.request {
         None => Map::new(),
-        Some(path) => {
-            let wrong = |why: &dyn std::fmt::Display| Failure::usage(format!("{}: {why}", path.display()));
-            let text = std::fs::read(path).map_err(|error| wrong(&error))?;
-            match serde_json::from_slice(&text).map_err(|error| wrong(&error))? {
-                Value::Object(request) => request,
-                _ => return Err(wrong(&"a request is an object")),
-            }
-        }
+        Some(path) => request_in(path)?,
     };
     let regionless = request.get("regionId").is_none_or(Value::is_null);
     let region = args.region.clone().or_else(|| (args.local && regionless).then(|| REGION.to_owned()));
@@ -144,7 +136,7 @@ fn request(args: &Args) -> Result<Value, Failure> {
 /// Hands the request to the function's own code, as an invocation would.
 async fn judge(clock: &Clock, env: BTreeMap<String, String>, request: &Value) -> Result<Report, Failure> {
     let get = |name: &str| env.get(name).cloned().filter(|value| !value.is_empty());
-    Credentials::resolve(None, &get).map_err(|error| Failure::new(error.to_string()))?;
+    credentials(&get)?;
     let region_id = get("ALIBABA_CLOUD_REGION_ID");
     let app = App::new(clock.clone(), env).map_err(Failure::new)?;
     let invocation = Invocation {
@@ -203,7 +195,7 @@ fn table(report: &Report) -> String {
         Status::Succeeded => "a run would reach what is wanted",
         Status::Degraded => "a run would reach less than is wanted",
         Status::Refused => "a run would be refused",
-        _ => "not everything could be asked",
+        _ => "not everything could be judged",
     };
     line(
         &mut out,
@@ -219,20 +211,18 @@ fn table(report: &Report) -> String {
             continue;
         }
         let expected = unit.expected_level.map_or("unknown", Level::as_str);
+        let by = match unit.engine.as_str() {
+            "plugin" => "by the vendor's plugin",
+            "sequence" => "by the sequence",
+            _ => "stopped: by the function alone",
+        };
+        // Of what the cloud does not show, no system is known.
+        let unseen = unit.findings.iter().any(|finding| finding.code == "instance.unknown");
+        let how = if unseen { String::new() } else { format!(" ({}, {by})", unit.os_type) };
+        let (ids, wanted) = (unit.instance_ids.join(", "), unit.wanted.as_str());
         line(
             &mut out,
-            format_args!(
-                "\n{} in {} ({}, by {}): expected {expected}, wanted {}",
-                unit.instance_ids.join(", "),
-                unit.region_id,
-                unit.os_type,
-                match unit.engine.as_str() {
-                    "plugin" => "the vendor's plugin",
-                    "sequence" => "the sequence",
-                    _ => "nothing in it",
-                },
-                unit.wanted.as_str()
-            ),
+            format_args!("\n{ids} in {}{how}: expected {expected}, wanted {wanted}", unit.region_id),
         );
         if let Some(step) = unit.timeline.iter().find(|step| step.step == "guest.look") {
             line(&mut out, format_args!("  {}", step.detail));
@@ -336,6 +326,8 @@ mod tests {
             (vec!["--local", "--world", "moon"], "there is no such world; known are: demo, seed"),
             (vec!["--instance", "i-1", "--consistency", "best"], "invalid value 'best'"),
             (vec!["--tag", "backup"], "not KEY=VALUE"),
+            (vec!["events/timer.json"], "this is a timer's tick; here the request alone is wanted"),
+            (vec!["events/eventbridge-request.json"], "the request alone is wanted, which is its data"),
         ];
         for (words, expected) in table {
             let told = parsed(&words).unwrap_err();
@@ -372,5 +364,36 @@ mod tests {
         assert_eq!(lines[5], "  lowers  script.mode        about script.mode");
         assert_eq!(lines[7], "  note    disk.left_out      d-1, d-2: about disk.left_out");
         assert_eq!(lines.len(), 9, "{text}");
+    }
+
+    #[test]
+    fn of_an_instance_that_is_not_shown_no_system_is_told() {
+        let unit = |id: &str, engine: &str, code: &str| {
+            json!({ "regionId": "r-1", "instanceIds": [id], "osType": "linux", "engine": engine,
+                    "wanted": "crash", "expectedLevel": "none", "findings": [{ "code": code, "severity": "blocker",
+                    "resource": id, "message": "m", "cure": "c" }] })
+        };
+        let report = json!({ "schema": 1, "version": "1", "run": "r-1", "policy": "p", "occurrence": "o",
+            "trigger": "manual", "dryRun": true, "status": "failed", "summary": {}, "startedAt": "",
+            "finishedAt": "", "durationMs": 3, "apiCalls": 0, "notifications": [], "units": [
+                unit("i-1", "sequence", "instance.unknown"), unit("i-2", "none", "instance.stopped")] });
+        let text = table(&serde_json::from_value(report).unwrap());
+        assert!(text.contains("\ni-1 in r-1: expected none, wanted crash\n"), "{text}");
+        assert!(
+            text.contains("\ni-2 in r-1 (linux, stopped: by the function alone): expected none"),
+            "{text}"
+        );
+        assert!(text.starts_with("FAILED: not everything could be judged;"), "{text}");
+    }
+
+    #[test]
+    fn without_a_key_only_the_operators_own_variables_are_named() {
+        let told =
+            credentials(&|name| (name == "ALIBABA_CLOUD_ACCESS_KEY_ID").then(|| "k".into())).unwrap_err();
+        assert!(
+            told.message.starts_with("no credentials: ALIBABA_CLOUD_ACCESS_KEY_SECRET not set;"),
+            "{told:?}"
+        );
+        assert!(!told.message.contains("x-fc-"), "{told:?}");
     }
 }

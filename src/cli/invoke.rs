@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Failure, client, out, report_in, show};
-use crate::acs::Credentials;
+use super::{Failure, client, credentials, out, report_in, show};
 use crate::api::fc::{Invoke, Mode, invoke_function};
 use crate::clock::Clock;
 use crate::report::Report;
@@ -50,7 +49,7 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
         ));
     }
     let bundle = env("APPSNAP_CA_BUNDLE");
-    let credentials = Credentials::resolve(None, &env).map_err(|error| said(&error))?;
+    let credentials = credentials(&env)?;
     let invoked = invoke_function(
         &client(&Clock::system(), &env, &args.region, bundle.as_deref().map(Path::new), credentials)?,
         &Invoke {

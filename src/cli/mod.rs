@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
+use serde_json::{Map, Value};
 
 use crate::acs::{Client, Credentials, Endpoints, Settings, Transport};
 use crate::clock::Clock;
@@ -127,8 +128,34 @@ fn scene(name: &str) -> Result<Scene, String> {
         .ok_or_else(|| format!("there is no such world; known are: {}", Scene::NAMES.join(", ")))
 }
 
+/// The operator's access key; of the function's own places nothing is said.
+fn credentials(env: &dyn Fn(&str) -> Option<String>) -> Result<Credentials, Failure> {
+    Credentials::resolve(None, env).map_err(|lack| {
+        Failure::new(format!(
+            "no credentials: {} not set; export the access key (with temporary keys ALIBABA_CLOUD_SECURITY_TOKEN too)",
+            lack.missing
+        ))
+    })
+}
+
+/// The request in a file; of an event, which part of it is wanted.
+fn request_in(path: &Path) -> Result<Map<String, Value>, Failure> {
+    let wrong = |why: &dyn std::fmt::Display| Failure::usage(format!("{}: {why}", path.display()));
+    let text = std::fs::read(path).map_err(|error| wrong(&error))?;
+    match serde_json::from_slice(&text).map_err(|error| wrong(&error))? {
+        Value::Object(event) if event.contains_key("payload") => {
+            Err(wrong(&"this is a timer's tick; here the request alone is wanted, which is its payload"))
+        }
+        Value::Object(event) if event.contains_key("specversion") => {
+            Err(wrong(&"this is an EventBridge event; here the request alone is wanted, which is its data"))
+        }
+        Value::Object(request) => Ok(request),
+        _ => Err(wrong(&"a request is an object")),
+    }
+}
+
 /// The report in the function's answer: alone, or inside the platform's error shape.
-fn report_in(answer: &serde_json::Value) -> &serde_json::Value {
+fn report_in(answer: &Value) -> &Value {
     answer.get("report").unwrap_or(answer)
 }
 

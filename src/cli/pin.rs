@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::{Failure, client, out};
-use crate::acs::{Client, Credentials, Endpoints};
+use super::{Failure, client, credentials, out, request_in};
+use crate::acs::{Client, Endpoints};
 use crate::api::PRODUCTS;
 use crate::api::command::{create_command, describe_commands};
 use crate::clock::Clock;
@@ -32,9 +32,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<u8, Failure> {
     let place = args.request.display();
-    let text = std::fs::read(&args.request).map_err(|error| Failure::usage(format!("{place}: {error}")))?;
-    let value: Value = serde_json::from_slice(&text)
-        .map_err(|error| Failure::usage(format!("{place} is no JSON: {error}")))?;
+    let value = Value::Object(request_in(&args.request)?);
     let request = Request::parse(&value).map_err(|invalid| Failure::usage(format!("{place}: {invalid}")))?;
     if request.linux.engine == Engine::Plugin {
         return Err(Failure::usage(format!("{place}: linux.engine: the vendor's plugin cannot be pinned")));
@@ -53,7 +51,7 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
         return Ok(0);
     }
     let bundle = env("APPSNAP_CA_BUNDLE");
-    let credentials = Credentials::resolve(None, &env).map_err(|error| said(&error))?;
+    let credentials = credentials(&env)?;
     let client = client(&Clock::system(), &env, region, bundle.as_deref().map(Path::new), credentials)?;
     let registered = register(&client, region, &commands).await?;
     if args.json {
