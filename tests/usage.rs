@@ -30,6 +30,7 @@ fn what_would_be_passed_over_is_refused() {
         ([&ram[..], &["--pinned", "c-1", "--pinned", "c-1", "--pinned", "c-2"]].concat(), "each once"),
         ([&ram[..], &["--instance-role", "web"]].concat(), "--plugin"),
         (vec!["pin", "events/timer.json"], "this is a timer's tick"),
+        (vec!["invoke", "events/manual.json", "--timeout", "0"], "0 is not in 1..=86400"),
         (vec!["pin", "--print", "events/eventbridge-request.json"], "this is an EventBridge event"),
     ];
     for (args, expected) in table {

@@ -28,7 +28,7 @@ pub(super) struct Args {
     #[arg(long, env = "ALIBABA_CLOUD_REGION_ID", default_value = "cn-hangzhou")]
     region: String,
     /// Longest wait, seconds.
-    #[arg(long, default_value_t = 3600)]
+    #[arg(long, default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
     /// One JSON document on standard output, nothing else.
     #[arg(long)]
