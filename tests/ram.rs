@@ -380,7 +380,10 @@ fn the_verb_prints_one_document_or_all_for_machines_and_refuses_what_is_no_name(
         (&["--account", ACCOUNT, "--work-role", "AppSnap"], "small letters"),
         (&["--account", ACCOUNT, "--tag", "alone"], "key=value"),
         (&["--account", ACCOUNT, "--only", "all"], "none of trust-function"),
-        (&["--account", ACCOUNT, "--pinned", "c-1", "--pinned", "c-2", "--pinned", "c-1"], "three commands"),
+        (
+            &["--account", ACCOUNT, "--pinned", "c-1", "--pinned", "c-2", "--pinned", "c-1"],
+            "three for each region",
+        ),
     ] {
         let (status, text, told) = ram(words);
         assert!(status == 2 && text.is_empty() && told.contains(said), "{words:?}: {status} {told}");

@@ -1,7 +1,6 @@
 //! `appsnap ram`: the RAM documents filled in, as a script for the Alibaba Cloud CLI whose arguments can as well be pasted
 //! into the console.
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use serde_json::{Value, json};
@@ -60,9 +59,6 @@ pub(super) fn run(args: &Args) -> Result<u8, Failure> {
         commands: args.pinned.clone(),
     };
     names.check().map_err(Failure::usage)?;
-    if (1..3).contains(&BTreeSet::from_iter(&names.commands).len()) {
-        return Err(Failure::usage("--pinned: a run takes three commands, as appsnap pin prints them"));
-    }
     if args.only.as_deref() == Some("protect-pinned") && names.commands.is_empty() {
         return Err(Failure::usage(
             "--only protect-pinned: name the commands by --pinned, as appsnap pin prints them",

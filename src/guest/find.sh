@@ -125,7 +125,7 @@ find_mounts() { # $D/fs: "LEVEL MAJ:MIN TYPE DEVICE DISK MOUNTPOINT", top of the
   done <"$D/fs"
   n=0
   while read -r _ type _ at; do # an answer has 24 KB, and any user can make mounts by the hundred
-    case $type in nfs* | cifs | smb3 | ceph | glusterfs | fuse.* | 9p | lustre) [ $((n += 1)) -le 9 ] || break; note fs.network "$type on $at is not in the snapshot" ;; esac
+    case $type in nfs* | cifs | smb3 | ceph | glusterfs | fuse.* | 9p | lustre) [ $((n += 1)) -le 9 ] || break; note fs.network "$type on $at" ;; esac
   done <"$D/mounts"
 }
 # The user's prescript and postscript are looked at here too.

@@ -35,7 +35,7 @@ impl App {
                 return Err(ErrorReport {
                     code: "region.none".into(),
                     message: "neither the request nor the platform names a region".into(),
-                    cure: Some("set regionId".into()),
+                    cure: Some("set regionId (appsnap check: --region)".into()),
                     ..ErrorReport::default()
                 });
             }

@@ -261,7 +261,7 @@ pub const NOTES: &[(&str, &str, &str)] = &[
     ),
     (
         "role.none",
-        "without roleArn the guest's requests are signed by the function's own role, which cannot be narrowed",
+        "without roleArn the guest's requests are signed by whoever acts (the function's own role), and cannot be narrowed",
         "set roleArn, or APPSNAP_ROLE_ARN, to a role that the function may assume",
     ),
     (
