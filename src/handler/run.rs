@@ -290,6 +290,16 @@ mod tests {
     use crate::protect::testing::{ended, failed, invocation, ok, record, scripted};
     use crate::report::{Finding, Level};
 
+    fn surveyed(task: &Task, findings: Vec<Finding>) -> survey::Surveyed {
+        survey::Surveyed {
+            instance_id: "i-1".into(),
+            os_type: "linux".into(),
+            os_name: String::new(),
+            disks: task.disks.clone(),
+            findings,
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn only_a_guest_that_no_attempt_has_touched_is_refused() {
         for (attempts, status) in [(0, Status::Refused), (1, Status::Failed)] {
@@ -304,13 +314,7 @@ mod tests {
                 message: String::new(),
                 cure: String::new(),
             };
-            let surveyed = survey::Surveyed {
-                instance_id: "i-1".into(),
-                os_type: "linux".into(),
-                os_name: String::new(),
-                disks: task.disks.clone(),
-                findings: vec![blocker],
-            };
+            let surveyed = surveyed(&task, vec![blocker]);
             let outcome = one(task, surveyed).await;
             assert_eq!((outcome.status, outcome.unit.attempt), (status, attempts + 1));
             assert_eq!(outcome.unit.reasons, ["agent.offline"]);
@@ -340,13 +344,7 @@ mod tests {
             let request = json!({ "policy": "p", "targets": { "instanceIds": ["i-1"] }, "notDuring": window,
                                   "linux": { "scriptTimeoutInSeconds": 30 } });
             task.request = Request::parse(&request).unwrap();
-            let surveyed = survey::Surveyed {
-                instance_id: "i-1".into(),
-                os_type: "linux".into(),
-                os_name: String::new(),
-                disks: task.disks.clone(),
-                findings: Vec::new(),
-            };
+            let surveyed = surveyed(&task, Vec::new());
             let outcome = one(task, surveyed).await;
             assert_eq!((outcome.status, outcome.unit.level), (status, level), "{tags:?} {no_group}");
             let told = outcome.unit.findings.iter().any(|finding| finding.code == "schedule.blackout");
@@ -362,13 +360,7 @@ mod tests {
         for (seconds, begun) in [(129, false), (131, true)] {
             let (mut task, asked) = scripted(|_| None);
             task.deadline = task.started + SignedDuration::from_secs(seconds);
-            let surveyed = survey::Surveyed {
-                instance_id: "i-1".into(),
-                os_type: "linux".into(),
-                os_name: String::new(),
-                disks: task.disks.clone(),
-                findings: Vec::new(),
-            };
+            let surveyed = surveyed(&task, Vec::new());
             let outcome = one(task, surveyed).await;
             let code = outcome.unit.error.as_ref().map(|error| error.code.as_str());
             let asked = asked.lock().unwrap();

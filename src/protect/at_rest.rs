@@ -126,11 +126,7 @@ fn judge(task: &Task, group: &SnapshotGroup) -> (Level, Vec<String>) {
     if group.failed() {
         return (Level::None, vec!["group.failed".into()]);
     }
-    let mut held: Vec<&str> = group.snapshots.iter().map(|one| one.source_disk_id.as_str()).collect();
-    let mut chosen: Vec<&str> = task.disks.iter().map(|disk| disk.disk_id.as_str()).collect();
-    held.sort_unstable();
-    chosen.sort_unstable();
-    let other = (held != chosen).then_some("group.disks");
+    let other = (!group.holds_exactly(&task.disk_ids())).then_some("group.disks");
     (Level::Crash, [STOPPED.code].into_iter().chain(other).map(str::to_string).collect())
 }
 

@@ -9,7 +9,7 @@ use super::at_rest::ENGINE;
 use super::command::{DELIVERY, soon, undelivered, wait};
 use super::facts::count_snapshots;
 use super::saga::plan;
-use super::stop::unfit;
+use super::stop::{silent, unfit};
 use super::survey::Surveyed;
 use super::{Outcome, Task, add_finding, attempts, blank, mark, order, plugin, reasons, session, tell};
 use crate::acs::{Error, past_limits};
@@ -168,7 +168,7 @@ async fn look(task: &Task, surveyed: &Surveyed, unit: &mut Unit) -> Result<(), E
     let attempt = format!("l-{}", nonce.get(..16).unwrap_or(&nonce));
     let host = if plugin { None } else { Some(session::endpoint(task)?.host().to_owned()) };
     let look = Look { plan: Plan { attempt: attempt.clone(), ..plan(task, &attempt) }, host, plugin };
-    let content = look::render(&look).map_err(|error| unfit(&error))?;
+    let content = look::render(&look).map_err(unfit)?;
     let failed = |error: &Error| ErrorReport::from(error);
     let command = RunCommand {
         region_id: &task.region_id,
@@ -189,7 +189,7 @@ async fn look(task: &Task, surveyed: &Surveyed, unit: &mut Unit) -> Result<(), E
     let told = result.as_ref().and_then(|result| Looked::read(&result.output));
     let Some(looked) = told.filter(|looked| looked.told.attempt == attempt) else {
         let why = result.as_ref().map_or("no answer in time".into(), undelivered);
-        return Err(silent(task, &started.invoke_id, &why));
+        return Err(silent(task, "tell what it is like", &started.invoke_id, &why));
     };
     fill(task, surveyed, unit, looked);
     Ok(())
@@ -235,20 +235,6 @@ fn fill(task: &Task, surveyed: &Surveyed, unit: &mut Unit, mut looked: Looked) {
     }
     tell::fill(task, unit, &looked.told);
     unit.findings.extend(guest::findings(&facts));
-}
-
-fn silent(task: &Task, invoke_id: &str, why: &str) -> ErrorReport {
-    ErrorReport {
-        code: "guest.silent".into(),
-        message: format!("the guest did not tell what it is like ({invoke_id}): {why}; nothing was touched"),
-        action: Some("RunCommand".into()),
-        resource: Some(task.instance_id.clone()),
-        cure: Some(
-            "check that Cloud Assistant works on the instance, e.g. by a command `true` in the console"
-                .into(),
-        ),
-        ..ErrorReport::default()
-    }
 }
 
 #[cfg(test)]

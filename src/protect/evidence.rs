@@ -23,11 +23,7 @@ pub fn gather(
     let usable = group.is_none_or(|group| !group.failed());
     let mut evidence = Evidence { group_exists: group.is_some(), usable, ..Evidence::default() };
     if let Some(group) = group {
-        let mut members: Vec<&str> = group.snapshots.iter().map(|s| s.source_disk_id.as_str()).collect();
-        let mut wanted: Vec<&str> = disks.iter().map(String::as_str).collect();
-        members.sort_unstable();
-        wanted.sort_unstable();
-        evidence.all_disks = members == wanted;
+        evidence.all_disks = group.holds_exactly(disks);
     }
     let Some(told) = told else { return evidence };
     let reason = |code: &str| told.reasons.iter().any(|(told, _)| told.starts_with(code));

@@ -42,11 +42,11 @@ pub struct Sending<'a> {
 /// The first command; in pinned mode all that are needed have to be registered.
 pub async fn find(task: &Task, plan: &Plan) -> Result<Order, ErrorReport> {
     if !task.pinned {
-        return Ok(Order::Script(render::find(plan).map_err(|error| unfit(&error))?));
+        return Ok(Order::Script(render::find(plan).map_err(unfit)?));
     }
-    let commands = needed(&pins(task)?).map_err(|error| unfit(&error))?;
-    let value = pinned::find_value(plan).map_err(|error| unfit(&error))?;
-    pinned::check_size(&commands[0], &value).map_err(|error| unfit(&error))?;
+    let commands = needed(&pins(task)?).map_err(unfit)?;
+    let value = pinned::find_value(plan).map_err(unfit)?;
+    pinned::check_size(&commands[0], &value).map_err(unfit)?;
     let id = registered(task, &commands).await?;
     Ok(Order::Value(value, id))
 }
@@ -54,11 +54,11 @@ pub async fn find(task: &Task, plan: &Plan) -> Result<Order, ErrorReport> {
 /// The second command.
 pub async fn go(task: &Task, attempt: &str, signed: &Signed) -> Result<Order, ErrorReport> {
     if !task.pinned {
-        return Ok(Order::Script(render::go(attempt, signed).map_err(|error| unfit(&error))?));
+        return Ok(Order::Script(render::go(attempt, signed).map_err(unfit)?));
     }
-    let command = pinned::go_command(&pins(task)?).map_err(|error| unfit(&error))?;
-    let value = pinned::go_value(attempt, signed).map_err(|error| unfit(&error))?;
-    pinned::check_size(&command, &value).map_err(|error| unfit(&error))?;
+    let command = pinned::go_command(&pins(task)?).map_err(unfit)?;
+    let value = pinned::go_value(attempt, signed).map_err(unfit)?;
+    pinned::check_size(&command, &value).map_err(unfit)?;
     let id = registered(task, &[command]).await?;
     Ok(Order::Value(value, id))
 }

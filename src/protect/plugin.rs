@@ -160,7 +160,7 @@ async fn start(task: &Task, unit: &mut Unit, attempt: &str) -> Result<String, St
         minimum: task.request.minimum_level,
         os: if windows { Os::Windows { writers: writers(task) } } else { linux(task) },
     };
-    let content = render(&order).map_err(|error| Stop::Failed(unfit(&error)))?;
+    let content = render(&order).map_err(|error| Stop::Failed(unfit(error)))?;
     let mut tags = repeat::tags(task, attempt);
     // What whoever settles this run has to know, if it is not us.
     let more = [

@@ -6,7 +6,7 @@ use super::command::{DELIVERY, first, result, run, sequence_seconds, take_back, 
 use super::nonces::{Nonces, Witness};
 use super::repeat::{self, State};
 use super::settle::{repeated, settle};
-use super::stop::stopped;
+use super::stop::{silent, stopped};
 use super::tell::{fill, place, why};
 use super::{Outcome, Stop, Task, add_finding, attempts, blank, groups, mark, order, reasons, session};
 use crate::api::assistant::InvocationResult;
@@ -46,6 +46,9 @@ pub const STEPS: [(Step, &str, Undo); 3] = [
 
 /// How many refusals of earlier deliveries are passed over.
 const REFUSALS: u32 = 10;
+
+/// What a guest without an answer to `find` did not do.
+const MISSED: &str = "answer the first command";
 
 /// What the steps hand on.
 #[derive(Default)]
@@ -263,7 +266,7 @@ async fn look(task: &Task, attempt: &str) -> Result<(Told, InvocationResult), St
         let invoke_id = run(task, &kind, attempt, &order, 60, &[]).await?;
         let old = tries < REFUSALS && wait(task, &invoke_id, task.client.clock().now()).await?.is_some();
         let Some(result) = first(task, &invoke_id, DELIVERY + 60).await? else {
-            return Err(silent(task, &invoke_id, "no answer"));
+            return Err(Stop::Failed(silent(task, MISSED, &invoke_id, "no answer")));
         };
         match Told::read(&result.output) {
             Some(told) => {
@@ -272,7 +275,9 @@ async fn look(task: &Task, attempt: &str) -> Result<(Told, InvocationResult), St
                     return Ok(told);
                 }
             }
-            None if !old => return Err(silent(task, &invoke_id, &undelivered(&result))),
+            None if !old => {
+                return Err(Stop::Failed(silent(task, MISSED, &invoke_id, &undelivered(&result))));
+            }
             None => {}
         }
         kind = format!("find-{invoke_id}");
@@ -306,22 +311,6 @@ pub(super) fn plan(task: &Task, attempt: &str) -> Plan {
         ca_bundle: linux.ca_bundle.clone(),
         fast_freeze: linux.fast_freeze,
     }
-}
-
-fn silent(task: &Task, invoke_id: &str, detail: &str) -> Stop {
-    Stop::Failed(ErrorReport {
-        code: "guest.silent".into(),
-        message: format!(
-            "the guest did not answer the first command ({invoke_id}): {detail}; nothing was touched"
-        ),
-        action: Some(order::action(task).into()),
-        resource: Some(task.instance_id.clone()),
-        cure: Some(
-            "check that Cloud Assistant works on the instance, e.g. by a command `true` in the console"
-                .into(),
-        ),
-        ..ErrorReport::default()
-    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::{Outcome, Task, order};
 use crate::acs::Error;
+use crate::guest::render::RenderError;
 use crate::report::{ErrorReport, Severity, Status, Unit};
 
 /// Why a saga stopped.
@@ -60,8 +61,23 @@ pub(super) fn lost(task: &Task, detail: String) -> ErrorReport {
     }
 }
 
+/// A command that only looks was not answered, or not by a report; `missed` is what the guest did not do.
+pub(super) fn silent(task: &Task, missed: &str, invoke_id: &str, why: &str) -> ErrorReport {
+    ErrorReport {
+        code: "guest.silent".into(),
+        message: format!("the guest did not {missed} ({invoke_id}): {why}; nothing was touched"),
+        action: Some(order::action(task).into()),
+        resource: Some(task.instance_id.clone()),
+        cure: Some(
+            "check that Cloud Assistant works on the instance, e.g. by a command `true` in the console"
+                .into(),
+        ),
+        ..ErrorReport::default()
+    }
+}
+
 /// A command that cannot be made; the error names the value, or the size.
-pub(super) fn unfit(error: &dyn std::error::Error) -> ErrorReport {
+pub(super) fn unfit(error: RenderError) -> ErrorReport {
     ErrorReport {
         code: "guest.command".into(),
         message: error.to_string(),

@@ -118,6 +118,15 @@ impl SnapshotGroup {
         self.creation_time.parse().ok()
     }
 
+    /// Whether its members are the snapshots of just these disks, one of each.
+    pub fn holds_exactly(&self, disk_ids: &[String]) -> bool {
+        let mut held: Vec<&str> = self.snapshots.iter().map(|one| one.source_disk_id.as_str()).collect();
+        let mut wanted: Vec<&str> = disk_ids.iter().map(String::as_str).collect();
+        held.sort_unstable();
+        wanted.sort_unstable();
+        held == wanted
+    }
+
     /// Whether the cloud says that the group, or a member, failed: nothing can be made of it.
     pub fn failed(&self) -> bool {
         let members = self.snapshots.iter().map(|member| &member.status);

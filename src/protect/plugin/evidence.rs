@@ -120,16 +120,12 @@ pub async fn look(
         Ok::<_, Error>((least.is_some() || !tagged || failed || over()).then_some((least, failed)))
     };
     let (tag, failed) = wait_until(task.client.clock(), pace, until, read).await?.unwrap_or_default();
-    let mut disks: Vec<&str> = group.snapshots.iter().map(|one| one.source_disk_id.as_str()).collect();
-    let mut chosen: Vec<&str> = task.disks.iter().map(|disk| disk.disk_id.as_str()).collect();
-    disks.sort_unstable();
-    chosen.sort_unstable();
     let shown = Shown {
         group: true,
         usable: !failed && !group.failed(),
         only_one: found.len() == 1,
         born_after_start: matches!((sent, group.created_at()), (Some(sent), Some(born)) if born >= sent),
-        all_disks: disks == chosen,
+        all_disks: group.holds_exactly(&task.disk_ids()),
         tag,
         ..Shown::default()
     };
