@@ -264,8 +264,26 @@ fn populated(settings: Settings) -> World {
     roles(&names()).into_iter().for_each(|role| world.add_role(role));
     windows::add(&mut world);
     world.add_instance(world::Instance {
-        id: INSTANCE.into(),
-        name: "orders-db".into(),
+        tags: tagged(),
+        plugins: vec![("app-snapshot-plugin".into(), "1.8".into())],
+        ..instance(INSTANCE, "orders-db")
+    });
+    for (index, (id, _, _, size)) in DISKS.iter().enumerate() {
+        world.add_disk(world::Disk {
+            size: *size,
+            // As the API tells; the guest calls them vda, vdb, ….
+            device: format!("/dev/xvd{}", char::from(b'a' + index as u8)),
+            ..disk(id, INSTANCE, index)
+        });
+    }
+    world
+}
+
+/// A good instance, on which commands may be run.
+pub(super) fn instance(id: &str, name: &str) -> world::Instance {
+    world::Instance {
+        id: id.into(),
+        name: name.into(),
         account_id: ACCOUNT.into(),
         region_id: REGION.into(),
         zone_id: format!("{REGION}-k"),
@@ -275,28 +293,26 @@ fn populated(settings: Settings) -> World {
         agent_alive: true,
         agent_version: "2.2.4.900".into(),
         ram_role: Some(ROLE.into()),
-        tags: tagged(),
-        plugins: vec![("app-snapshot-plugin".into(), "1.8".into())],
+        tags: allowed(),
         ..world::Instance::default()
-    });
-    for (index, (id, _, _, size)) in DISKS.iter().enumerate() {
-        world.add_disk(world::Disk {
-            id: (*id).into(),
-            account_id: ACCOUNT.into(),
-            region_id: REGION.into(),
-            zone_id: format!("{REGION}-k"),
-            instance_id: Some(INSTANCE.into()),
-            category: "cloud_essd".into(),
-            performance_level: "PL1".into(),
-            size: *size,
-            status: "In_use".into(),
-            kind: if index == 0 { "system" } else { "data" }.into(),
-            // As the API tells; the guest calls them vda, vdb, ….
-            device: format!("/dev/xvd{}", char::from(b'a' + index as u8)),
-            ..world::Disk::default()
-        });
     }
-    world
+}
+
+/// An ESSD of an instance: the first one is its system disk.
+pub(super) fn disk(id: &str, instance_id: &str, index: usize) -> world::Disk {
+    world::Disk {
+        id: id.into(),
+        account_id: ACCOUNT.into(),
+        region_id: REGION.into(),
+        zone_id: format!("{REGION}-k"),
+        instance_id: Some(instance_id.into()),
+        category: "cloud_essd".into(),
+        performance_level: "PL1".into(),
+        size: 40,
+        status: "In_use".into(),
+        kind: if index == 0 { "system" } else { "data" }.into(),
+        ..world::Disk::default()
+    }
 }
 
 /// The tag of instances on which commands may be run.

@@ -6,10 +6,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::cloud::{ACCOUNT, LocalCloud, REGION, allowed, names, roles};
+use super::cloud::{LocalCloud, REGION, disk, instance, names, roles};
 use super::guest::DiskSpec;
 use super::host::Failure;
-use super::plugin::ROLE;
 use super::store::Filesystem;
 use super::world::{Disk, Instance, World};
 use crate::ram::Names;
@@ -246,37 +245,10 @@ fn windows(instance: &mut Instance, name: &str) {
 }
 
 fn add(world: &mut World, case: &Case) {
-    let mut tags = allowed();
-    tags.0.insert(TAG.0.into(), TAG.1.into());
-    let mut instance = Instance {
-        id: case.instance_id(),
-        name: case.name.into(),
-        account_id: ACCOUNT.into(),
-        region_id: REGION.into(),
-        zone_id: format!("{REGION}-k"),
-        status: "Running".into(),
-        os_type: "linux".into(),
-        os_name: "Alibaba Cloud Linux  3.2104 LTS 64 bit".into(),
-        agent_alive: true,
-        agent_version: "2.2.4.900".into(),
-        ram_role: Some(ROLE.into()),
-        tags,
-        ..Instance::default()
-    };
-    let disk = |n: usize| Disk {
-        id: disk_id(case.name, n),
-        account_id: ACCOUNT.into(),
-        region_id: REGION.into(),
-        zone_id: format!("{REGION}-k"),
-        instance_id: Some(case.instance_id()),
-        category: "cloud_essd".into(),
-        performance_level: "PL1".into(),
-        size: 40,
-        status: "In_use".into(),
-        kind: if n == 0 { "system" } else { "data" }.into(),
-        ..Disk::default()
-    };
-    let mut disks = vec![disk(0), disk(1)];
+    let id = case.instance_id();
+    let mut instance = instance(&id, case.name);
+    instance.tags.0.insert(TAG.0.into(), TAG.1.into());
+    let mut disks = vec![disk(&disk_id(case.name, 0), &id, 0), disk(&disk_id(case.name, 1), &id, 1)];
     (case.change)(&mut instance, &mut disks);
     world.add_instance(instance);
     disks.into_iter().for_each(|disk| world.add_disk(disk));

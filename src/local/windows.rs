@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::cloud::{ACCOUNT, REGION, allowed};
-use super::plugin::ROLE;
+use super::cloud::{ACCOUNT, REGION, disk, instance};
 use super::server::Cloud;
 use super::world::{self, ApiError, CommandNews, Happening, PluginFault, Task, World};
 use crate::clock::Clock;
@@ -20,34 +19,13 @@ pub const DISKS: [&str; 2] = ["d-bp1demowinsystem0000", "d-bp1demowindata000000"
 /// Adds instance and disks.
 pub fn add(world: &mut World) {
     world.add_instance(world::Instance {
-        id: INSTANCE.into(),
-        name: "erp".into(),
-        account_id: ACCOUNT.into(),
-        region_id: REGION.into(),
-        zone_id: format!("{REGION}-k"),
-        status: "Running".into(),
         os_type: "windows".into(),
         os_name: "Windows Server  2022 Datacenter Edition 64bit".into(),
-        agent_alive: true,
         agent_version: "2.1.4.900".into(),
-        ram_role: Some(ROLE.into()),
-        tags: allowed(),
-        ..world::Instance::default()
+        ..instance(INSTANCE, "erp")
     });
-    for (disk, kind) in DISKS.into_iter().zip(["system", "data"]) {
-        world.add_disk(world::Disk {
-            id: disk.into(),
-            account_id: ACCOUNT.into(),
-            region_id: REGION.into(),
-            zone_id: format!("{REGION}-k"),
-            instance_id: Some(INSTANCE.into()),
-            category: "cloud_essd".into(),
-            performance_level: "PL1".into(),
-            size: 40,
-            status: "In_use".into(),
-            kind: kind.into(),
-            ..world::Disk::default()
-        });
+    for (index, id) in DISKS.into_iter().enumerate() {
+        world.add_disk(disk(id, INSTANCE, index));
     }
 }
 
