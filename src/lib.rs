@@ -41,3 +41,4 @@ pub mod protect;
 pub mod ram;
 pub mod report;
 pub mod secret;
+pub mod verify;
