@@ -27,6 +27,19 @@ fn own_devices(state: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn root_becomes_any_user_in_a_guest_and_nobody_has_a_password() {
+    if !needs() {
+        return;
+    }
+    let (store, guest) = start("i-users").await;
+    for line in ["runuser -u daemon -- id -un", "su -s /bin/sh -c 'id -un' daemon"] {
+        assert_eq!(text(&guest, line).await, "daemon", "{line}");
+    }
+    assert_eq!(text(&guest, "cut -d: -f2 /etc/shadow | sort -u; stat -c %a /etc/shadow").await, "*\n600");
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn no_path_in_a_guest_leads_to_the_hosts_superblocks() {
     if !needs() {
         return;

@@ -50,7 +50,8 @@ const ROBOT_SECRETS: [(Brand, &str); 2] =
 
 /// Seconds that the guest's credentials last: for an `appsnap local` that is forgotten over a weekend.
 const LONG: u32 = 7 * 24 * 3600;
-const IMAGE_MIB: u64 = 320;
+/// MiB of an image, which is sparse: room for a database and its log.
+const IMAGE_MIB: u64 = 768;
 /// How often an agent reports output.
 const TICK: Duration = Duration::from_millis(300);
 const PRESCRIPT: &str =

@@ -43,9 +43,12 @@ settle() { # a fresh root file system gets its directories, its /etc; any root g
         "$root/var/log" "$root/var/lib" "$root/var/tmp" "$root/root" "$root/home" "$root/opt/aliyun-assist" "$root/mnt" "$root/srv"
     chmod 1777 "$root/tmp" "$root/var/tmp" && chmod 700 "$root/root"
     [ -L "$root/var/run" ] || ln -s /run "$root/var/run"
-    for file in passwd group nsswitch.conf os-release ld.so.cache ld.so.conf alternatives services protocols; do
+    for file in passwd group nsswitch.conf os-release ld.so.cache ld.so.conf alternatives services protocols \
+        pam.d security login.defs; do # the last three: su and runuser
         [ ! -e "/etc/$file" ] || [ -e "$root/etc/$file" ] || cp -a "/etc/$file" "$root/etc/"
     done
+    # No password of the host goes into an image, and none opens anything.
+    [ -e "$root/etc/shadow" ] || (umask 077 && sed 's/:.*/:*:20000::::::/' "$root/etc/passwd" >"$root/etc/shadow")
     [ ! -f /etc/ssl/openssl.cnf ] || cp /etc/ssl/openssl.cnf "$root/etc/ssl/"
     cp "$top.hosts" "$root/etc/hosts" && echo "$id" >"$root/etc/hostname" && : >"$root/etc/resolv.conf"
     ln -sf /proc/self/mounts "$root/etc/mtab"
