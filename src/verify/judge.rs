@@ -1,6 +1,8 @@
 //! What an engine that was started on a copy told of itself, judged. Pure: text in, verdict out. Each engine has a file of
 //! its own, which knows that engine's words.
 
+pub mod redis;
+
 use std::collections::BTreeMap;
 
 /// How a copy came up; also the value of the tag `appsnap:verified`. From best to worst.
