@@ -3,6 +3,7 @@
 mod places;
 mod run;
 mod settle;
+mod sum;
 
 use std::collections::BTreeMap;
 use std::path::Path;

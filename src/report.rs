@@ -38,7 +38,8 @@ impl Level {
 pub enum Status {
     /// Every unit reached the wanted level, or all that a stopped instance can give.
     Succeeded,
-    /// A repeat of a settled occurrence; see `repeats` and `outcome`.
+    /// A run: a repeat of a settled occurrence, see `repeats` and `outcome`. A unit: settled earlier, or its prescript
+    /// declined (`script.declined`).
     Skipped,
     /// Started, will be settled later.
     Pending,
@@ -222,6 +223,16 @@ pub struct Unit {
     pub timeline: Vec<TimelineStep>,
     /// What stopped the unit.
     pub error: Option<ErrorReport>,
+}
+
+/// The reason of a unit whose prescript said "not my turn" (exit 75).
+pub const DECLINED: &str = "script.declined";
+
+impl Unit {
+    /// Nothing was made here, since the prescript declined; and nothing is wrong.
+    pub fn declined(&self) -> bool {
+        self.level == Level::None && self.error.is_none() && self.reasons == [DECLINED]
+    }
 }
 
 /// What became of one message.

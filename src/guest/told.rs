@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
 /// A file system that the guest found on a disk of the group.
@@ -82,6 +84,10 @@ pub struct Told {
     pub pre_script: (Option<String>, Option<String>),
     /// Path and sha256.
     pub post_script: (Option<String>, Option<String>),
+    /// The last line that the prescript printed, where a script went wrong.
+    pub pre_said: Option<String>,
+    /// As `pre_said`.
+    pub post_said: Option<String>,
     /// HTTP status and `Date` of the read just before the freeze.
     pub warm: Option<(String, String)>,
     /// The freeze.
@@ -143,6 +149,8 @@ impl Told {
             post_exit: text("post.exit"),
             pre_script: (text("pre.path"), text("pre.sha256")),
             post_script: (text("post.path"), text("post.sha256")),
+            pre_said: text("pre.tail").and_then(|tail| last_line(&tail)),
+            post_said: text("post.tail").and_then(|tail| last_line(&tail)),
             warm: text("warm").map(|value| cut(&value)),
             freeze,
             created: text("created").map(|value| cut(&value)),
@@ -173,6 +181,15 @@ fn without_token(line: &str) -> String {
         clean += part.trim_start_matches(' ').trim_start_matches(token);
     }
     clean
+}
+
+/// Of a script's output, whose end comes as Base64; what is a mark is told as one.
+fn last_line(tail: &str) -> Option<String> {
+    let bytes = BASE64_STANDARD.decode(tail).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let mut lines = text.lines().rev().map(str::trim);
+    let line = lines.find(|line| !line.is_empty() && !line.starts_with("appsnap-mark:"))?;
+    Some(line.chars().filter(|c| !c.is_control()).take(300).collect())
 }
 
 fn cut(item: &str) -> (String, String) {
@@ -260,5 +277,17 @@ mod tests {
         assert_eq!(Told::read(""), None);
         assert_eq!(Told::read(&LINE[..LINE.len() - 9]), None);
         assert_eq!(Told::read("{\"other\":1}"), None);
+    }
+
+    #[test]
+    fn a_scripts_last_words_are_its_last_line_that_is_no_mark() {
+        let read = |text: &[u8]| {
+            let line =
+                format!(r#"{{"appsnap":"1","phase":"done","pre.tail":"{}"}}"#, BASE64_STANDARD.encode(text));
+            Told::read(&line).unwrap().pre_said
+        };
+        let text = b"\xbcne\nlast\x1b[0m words\nappsnap-mark: lsn=1\n\n";
+        assert_eq!(read(text).as_deref(), Some("last[0m words"));
+        assert_eq!((read(b"appsnap-mark: a=1\n"), read(b"")), (None, None));
     }
 }

@@ -9,7 +9,6 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::{App, FAREWELL, Invocation, Origin};
-use crate::acs::Client;
 use crate::api::fc::{Invoke, Mode, invoke_function};
 use crate::eligibility;
 use crate::event::{self, Kind};
@@ -168,32 +167,6 @@ impl App {
         let failed = found.failed.into_iter().map(|(place, error)| unseen(request, place, error));
         outcomes.extend((units..).zip(failed));
         Ok(self.summed_up(origin, request, outcomes.into_values().collect(), client))
-    }
-
-    /// A run is as its worst unit; one of only settled units is a repeat.
-    pub(super) fn summed_up(
-        &self,
-        origin: &Origin,
-        request: &Request,
-        outcomes: Vec<Outcome>,
-        client: &Client,
-    ) -> Report {
-        let repeat = !outcomes.is_empty() && outcomes.iter().all(|outcome| outcome.settled.is_some());
-        let of = |outcome: &Outcome| outcome.settled.unwrap_or(outcome.status);
-        let worst = outcomes.iter().map(of).max().unwrap_or(Status::Refused);
-        let mut summary = BTreeMap::new();
-        for outcome in &outcomes {
-            *summary.entry(outcome.status.as_str().to_string()).or_insert(0) += 1;
-        }
-        let units: Vec<Unit> = outcomes.into_iter().map(|outcome| outcome.unit).collect();
-        let mut report = self.report(origin, &request.policy, worst, units, None, client.api_calls());
-        report.summary = summary;
-        if repeat {
-            report.status = Status::Skipped;
-            report.repeats = Some(report.run.clone());
-            report.outcome = Some(worst);
-        }
-        report
     }
 }
 

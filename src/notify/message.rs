@@ -113,12 +113,12 @@ fn body(report: &Report, lines: &mut Lines) {
         lines.add("Instances", counts.collect::<Vec<_>>().join(", "));
     }
     // The worst first; a good one is told only where nothing is bad.
-    let bad = |unit: &&Unit| unit.error.is_some() || level(unit) < unit.wanted;
+    let bad = |unit: &&Unit| !unit.declined() && (unit.error.is_some() || level(unit) < unit.wanted);
     let mut units: Vec<&Unit> = report.units.iter().filter(bad).collect();
     if units.is_empty() {
         units = report.units.iter().collect();
     }
-    units.sort_by_key(|unit| level(unit));
+    units.sort_by_key(|unit| (unit.declined(), level(unit)));
     for one in units.iter().take(UNITS) {
         unit(one, report, lines);
     }
@@ -152,6 +152,10 @@ fn unit(unit: &Unit, report: &Report, lines: &mut Lines) {
     }
     if !unit.disk_ids.is_empty() {
         lines.add("Disks", listed(unit.disk_ids.clone(), 6));
+    }
+    if unit.declined() {
+        lines.add("Level", "none: the prescript declined (exit 75), it is not this instance's turn");
+        return;
     }
     let words = match level(unit) {
         level if level >= unit.wanted => level.as_str().to_string(),
@@ -234,7 +238,8 @@ fn step(unit: &Unit) -> Option<String> {
 
 /// What to do, beside the cures.
 fn next(report: &Report) -> Option<String> {
-    let worst = report.units.iter().map(|unit| unit.level).min().unwrap_or_default();
+    let took_part = report.units.iter().filter(|unit| !unit.declined());
+    let worst = took_part.map(|unit| unit.level).min().unwrap_or_default();
     // Of a fleet others may be done.
     let untouched = match report.summary.len() {
         0 | 1 => "nothing was touched".to_string(),

@@ -147,6 +147,31 @@ fn of_a_fleet_the_worst_come_first_and_the_good_are_counted() {
 }
 
 #[test]
+fn one_that_declined_is_no_bad_news_and_hides_none() {
+    let declined = json!({ "instanceIds": ["i-2"], "regionId": "cn-hangzhou", "wanted": "application",
+                           "level": "none", "reasons": ["script.declined"] });
+    let mut report = degraded();
+    let mut other = degraded()["units"][0].clone();
+    other["level"] = json!("filesystem");
+    report["units"] = json!([declined, other]);
+    report["summary"] = json!({ "degraded": 1, "skipped": 1 });
+    let lines = told(report.clone());
+    assert_eq!(lines[0], "Instances: 1 degraded, 1 skipped");
+    assert!(!lines.iter().any(|line| line.contains("i-2")), "{lines:?}");
+    assert!(
+        lines.iter().any(|line| line.starts_with("Next: the copy restores with clean file")),
+        "{lines:?}"
+    );
+    // None did it.
+    report["units"] = json!([declined]);
+    report["status"] = json!("failed");
+    report["error"] = json!({ "code": "units.few", "message": "of 1 instances 0 are done" });
+    let lines = told(report);
+    assert_eq!(lines[0], "Error: units.few: of 1 instances 0 are done");
+    assert!(lines.iter().any(|line| line.starts_with("Level: none: the prescript declined")), "{lines:?}");
+}
+
+#[test]
 fn a_scope_that_could_not_be_looked_into_is_told_by_account_and_region() {
     let mut report = degraded();
     let error =

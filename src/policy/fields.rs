@@ -166,16 +166,18 @@ impl<'a> Object<'a> {
 
     /// Whole seconds.
     pub fn seconds(&self, field: &str, default: u64, range: RangeInclusive<u64>) -> u64 {
+        self.number(field, default, range, "a whole number of seconds")
+    }
+
+    /// A whole number; `what` says so where it is none.
+    pub fn number(&self, field: &str, default: u64, range: RangeInclusive<u64>, what: &str) -> u64 {
         let Some(value) = self.value(field) else { return default };
         match value.as_u64() {
-            Some(seconds) if range.contains(&seconds) => seconds,
+            Some(number) if range.contains(&number) => number,
             _ => {
                 let got = if value.is_number() { value.to_string() } else { kind(value).to_owned() };
                 let (from, to) = (range.start(), range.end());
-                self.problem(
-                    field,
-                    format!("must be a whole number of seconds from {from} to {to}, not {got}"),
-                );
+                self.problem(field, format!("must be {what} from {from} to {to}, not {got}"));
                 default
             }
         }

@@ -11,7 +11,7 @@ use super::schedule::{self, Schedule};
 use super::secretref::Env;
 use super::sections;
 use super::snapshot::{self, Snapshot};
-use super::targets::{self, Targets};
+use super::targets::{self, MAX_UNITS, Targets};
 use crate::report::Level;
 
 /// What the user wants, checked; defaults filled in but for what only the function knows.
@@ -29,6 +29,8 @@ pub struct Request {
     pub consistency: Level,
     /// Below it the unit has failed; default crash. What falls short is kept (`belowMinimum: keep`).
     pub minimum_level: Level,
+    /// `atLeast`, default 1: so many units have to be done (reach the minimum), whoever declines.
+    pub at_least: usize,
     /// When an attempt may begin.
     pub schedule: Schedule,
     /// How a Linux guest is quiesced.
@@ -79,6 +81,7 @@ impl Request {
             targets: targets::parse(&open(&sections::TARGETS)),
             consistency: top.word("consistency", Level::Application, &levels),
             minimum_level: top.word("minimumLevel", Level::Crash, &levels),
+            at_least: top.number("atLeast", 1, 1..=MAX_UNITS as u64, "a whole number of instances") as usize,
             schedule: schedule::parse(&top),
             linux: linux::parse(&open(&sections::LINUX)),
             enable_writers: open(&sections::WINDOWS).flag("enableWriters", true),
@@ -94,6 +97,11 @@ impl Request {
         if request.minimum_level > Level::Crash && !request.linux.enable_fs_freeze {
             let minimum = request.minimum_level.as_str();
             top.problem("minimumLevel", format!("{minimum} cannot be reached with linux.enableFsFreeze off"));
+        }
+        let named = request.targets.instance_ids.len();
+        if request.targets.tags.is_empty() && (1..request.at_least).contains(&named) {
+            let message = format!("{} is more than targets.instanceIds names ({named})", request.at_least);
+            top.problem("atLeast", message);
         }
         problems.finish().map(|()| request)
     }

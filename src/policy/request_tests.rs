@@ -189,3 +189,21 @@ fn limits_have_to_fit_the_time_that_is_left() {
     assert_eq!(with(json!({"consistency": "filesystem"})).unwrap().seconds_needed(), 130);
     assert_eq!(with(json!({"consistency": "crash"})).unwrap().seconds_needed(), 120);
 }
+
+#[test]
+fn at_least_so_many_are_asked_for_that_there_can_be() {
+    assert_eq!(with(json!({})).unwrap().at_least, 1);
+    let tags = json!({ "tags": { "backup": ["nightly"] } });
+    assert_eq!(with(json!({ "targets": tags, "atLeast": 200 })).unwrap().at_least, 200);
+    let two = json!({ "instanceIds": ["i-1", "i-2"] });
+    assert_eq!(with(json!({ "targets": two, "atLeast": 2 })).unwrap().at_least, 2);
+    let wrong = |value: Value| with(json!({ "targets": two, "atLeast": value })).unwrap_err();
+    assert!(wrong(json!(3)).contains("atLeast: 3 is more than targets.instanceIds names (2)"));
+    for value in [json!(0), json!(201), json!(-1), json!(1.5)] {
+        let said = wrong(value.clone());
+        assert!(
+            said.contains(&format!("must be a whole number of instances from 1 to 200, not {value}")),
+            "{said}"
+        );
+    }
+}

@@ -13,6 +13,7 @@ pub(super) const TOP: Section = Section {
         "consistency",
         "minimumLevel",
         "belowMinimum",
+        "atLeast",
         "startWithinSeconds",
         "notDuring",
         "linux",

@@ -21,7 +21,7 @@ use crate::policy::ids;
 use crate::report::{ErrorReport, Level, Severity, Status, Unit};
 
 /// What the report names as the engine.
-pub(super) const ENGINE: &str = "none";
+pub const ENGINE: &str = "none";
 /// Why a group of an instance at rest is an alarm all the same.
 const STARTED: &str = "instance.started";
 /// The tag that a group is born with here and nowhere else.

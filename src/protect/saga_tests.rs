@@ -258,3 +258,44 @@ async fn a_command_that_meets_a_rate_limit_waits_for_the_next_minute() {
         assert!((60..80).contains(&taken), "{command}: {taken} s");
     }
 }
+
+/// What the guest tells of attempt 1 whose prescript said 75.
+fn declined(post: &str) -> String {
+    let attempt = crate::policy::ids::attempt_id("r-1", "i-1", 1);
+    let more = if post == "0" { "" } else { r#","script.post exit 1""# };
+    format!(
+        r#"{{"appsnap":"1","run":"{attempt}","fs":["d-1 ext4 u-1 /data"],"pre.exit":"75","post.exit":"{post}","reason":["script.declined 75"{more}],"phase":"done"}}"#
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_whose_prescript_declines_is_skipped_and_so_is_its_repeat() {
+    let (outcome, asked, _) = play(|call| match call {
+        "result go" => Some(ended(&declined("0"))),
+        "DescribeSnapshotGroups" => Some(ok(json!({}))),
+        _ => None,
+    })
+    .await;
+    let unit = &outcome.unit;
+    assert_eq!((outcome.status, unit.level, unit.declined()), (Status::Skipped, Level::None, true));
+    let told: Vec<_> = unit.findings.iter().map(|f| (f.code.as_str(), f.severity)).collect();
+    assert!(told.contains(&("script.declined", Severity::Note)), "{told:?}");
+    assert_eq!(closed(&asked).as_deref(), Some("skipped"));
+    let tags = [("appsnap:outcome", "skipped"), ("appsnap:level", "none")];
+    let settled = move || record(vec![invocation(1, "Success", &tags)]);
+    let (outcome, asked, _) = play(move |call| (call == "DescribeInvocations").then(&settled)).await;
+    assert_eq!((outcome.status, outcome.settled), (Status::Skipped, Some(Status::Skipped)));
+    assert!(outcome.unit.declined() && calls(&asked, "RunCommand go").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_declines_and_cannot_clear_up_has_failed() {
+    let (outcome, ..) = play(|call| match call {
+        "result go" => Some(ended(&declined("1"))),
+        "DescribeSnapshotGroups" => Some(ok(json!({}))),
+        _ => None,
+    })
+    .await;
+    assert_eq!(outcome.status, Status::Failed);
+    assert_eq!(outcome.unit.reasons, ["script.declined", "script.post"]);
+}

@@ -10,7 +10,7 @@ use crate::acs::{Error, past_limits};
 use crate::api::ecs::{self, SnapshotGroup};
 use crate::guest::told::Told;
 use crate::policy::ThawOn;
-use crate::report::{ErrorReport, Level, Severity, Status, Unit};
+use crate::report::{DECLINED, ErrorReport, Level, Severity, Status, Unit};
 
 /// From what the guest told (or not) to the outcome of the unit's attempt.
 pub async fn settle(
@@ -48,6 +48,9 @@ pub async fn settle(
         unit.reasons.clear();
     }
     explain(task, &mut unit, unused.as_ref().err());
+    if unit.declined() {
+        decline(task, &mut unit);
+    }
     if accepted && level >= Level::Filesystem {
         let finding = reasons::finding("window.accepted", "", &task.instance_id, Severity::Note);
         add_finding(&mut unit.findings, finding);
@@ -67,6 +70,7 @@ pub async fn settle(
     let status = match told {
         // Stuck: nobody knows how the guest stands, whatever the copy is good for.
         None => Status::Failed,
+        Some(_) if unit.declined() => Status::Skipped,
         // An earlier attempt has touched it.
         Some(told) if unit.level == Level::None && untouched(told) && unit.attempt == 1 => Status::Refused,
         // What nobody has seen is no success, however little was wanted.
@@ -92,10 +96,18 @@ pub async fn settle(
     Outcome { status, settled: None, again, unit }
 }
 
-/// Whether the guest refused before anything was touched, or its prescript declined.
+/// Whether the guest refused before anything was touched.
 pub fn untouched(told: &Told) -> bool {
     matches!(told.phase.as_str(), "refused" | "busy")
-        || told.reasons.iter().any(|(code, _)| code == "script.declined")
+}
+
+/// The reason of a unit that declined: it lowers nothing, and stands beside what the others came to.
+fn decline(task: &Task, unit: &mut Unit) {
+    unit.reasons = vec![DECLINED.into()];
+    match unit.findings.iter_mut().find(|finding| finding.code == DECLINED) {
+        Some(told) => told.severity = Severity::Note,
+        None => unit.findings.push(reasons::finding(DECLINED, "", &task.instance_id, Severity::Note)),
+    }
 }
 
 /// Whether nobody fired our signed creates before the guest did; else why that is not shown.
@@ -269,6 +281,9 @@ pub async fn repeated(
     let found = found.unwrap_or_default();
     if level == Level::None && found.iter().any(|group| !group.failed()) {
         return Err(unit);
+    }
+    if status == Status::Skipped {
+        decline(task, &mut unit);
     }
     let attempt = attempts::id(task, unit.attempt);
     let (labelled, mut late): (Vec<_>, Vec<_>) =

@@ -10,7 +10,9 @@ use crate::ram;
 use crate::report::{Scripts, Severity, SnapshotReport, TimelineStep, Unit};
 
 /// How many marks of the scripts become tags.
-const MARKS: usize = 4;
+const MARKS: usize = 6;
+/// Which come first, where there are more: what a verification and a restore read, and then positions (LSN, GTID, …).
+const FIRST: [&str; 4] = ["engine", "version", "datadir", "logdir"];
 
 /// The reasons of the guest, and the label's own where the guest gave none that explains them; each once. What kept a
 /// group or its freeze from being good comes before what concerns scripts only: it weighs more.
@@ -62,9 +64,14 @@ pub fn fill(task: &Task, unit: &mut Unit, told: &Told) {
     unit.sequence = told.sequence.clone();
     unit.request_id = told.created.as_ref().map(|(_, id)| id.clone()).filter(|id| !id.is_empty());
     for (code, detail) in &told.reasons {
-        let mut finding = reasons::finding(code, detail, &task.instance_id, Severity::Downgrade);
+        let whole = said(told, code, detail);
+        let mut finding = reasons::finding(code, &whole, &task.instance_id, Severity::Downgrade);
         if let Some(addition) = lacking(task, code, detail) {
             finding.cure = addition;
+        }
+        if let Some((meaning, cure)) = reasons::of_exit(code, detail) {
+            finding.message = format!("{meaning}; {}", finding.message);
+            finding.cure = cure.into();
         }
         add_finding(&mut unit.findings, finding);
     }
@@ -89,6 +96,18 @@ pub fn fill(task: &Task, unit: &mut Unit, told: &Told) {
         });
     }
     unit.timeline.sort_by_key(|step| (step.start_ms, -step.end_ms));
+}
+
+/// The detail of a script's reason, with the last line that the script printed.
+fn said(told: &Told, code: &str, detail: &str) -> String {
+    let line = match code {
+        "script.failed" | "script.declined" => &told.pre_said,
+        "script.post" => &told.post_said,
+        "script.timeout" if detail.starts_with("post") => &told.post_said,
+        "script.timeout" => &told.pre_said,
+        _ => &None,
+    };
+    line.as_ref().map_or_else(|| detail.to_string(), |line| format!("{detail}, its last words: {line}"))
 }
 
 /// What the role lacks where the cloud denied the guest's own call, which its session's policy allows.
@@ -127,8 +146,10 @@ pub fn mark_tags(unit: &Unit, of_user: usize) -> Vec<(String, String)> {
             && !["http://", "https://"].iter().any(|link| text.contains(link))
             && !["acs:", "aliyun"].iter().any(|own| value.to_lowercase().starts_with(own))
     };
-    let marks = unit.marks.iter().filter(|(key, value)| fit(key, value));
+    let mut marks: Vec<_> = unit.marks.iter().filter(|(key, value)| fit(key, value)).collect();
+    marks.sort_by_key(|(key, _)| FIRST.iter().position(|first| first == key).unwrap_or(FIRST.len()));
     marks
+        .into_iter()
         .take(MARKS.min(13_usize.saturating_sub(of_user)))
         .map(|(key, value)| (format!("appsnap:mark:{key}"), value.clone()))
         .collect()
@@ -177,7 +198,32 @@ mod tests {
             ..Unit::default()
         };
         assert_eq!(mark_tags(&unit, 0), [mark("appsnap:mark:gtid", "a:1-9")]);
+        let keys = ["aof", "binlog", "datadir", "engine", "gtid", "logdir", "note", "version"];
+        let unit = Unit { marks: keys.map(|key| mark(key, "v")).into(), ..Unit::default() };
+        let kept: Vec<String> = mark_tags(&unit, 0).into_iter().map(|(key, _)| key).collect();
+        let first = ["engine", "version", "datadir", "logdir", "aof", "binlog"];
+        assert_eq!(kept, first.map(|key| format!("appsnap:mark:{key}")));
         let unit = Unit { marks: (0..30).map(|n| mark(&n.to_string(), "v")).collect(), ..Unit::default() };
         assert_eq!((mark_tags(&unit, 0).len(), mark_tags(&unit, 12).len()), (MARKS, 1));
+    }
+
+    #[test]
+    fn a_recipes_exit_code_and_its_last_words_are_told() {
+        let (task, _) = crate::protect::testing::scripted(|_| None);
+        let mut unit = crate::protect::blank(&task);
+        let said = Some("appsnap: /data: 2 transactions open".to_string());
+        fill(
+            &task,
+            &mut unit,
+            &Told {
+                reasons: vec![("script.failed".into(), "exit 10".into())],
+                pre_said: said,
+                ..Told::default()
+            },
+        );
+        let told = &unit.findings[0];
+        assert!(told.message.starts_with("a recipe: transactions that had written stayed open"), "{told:?}");
+        assert!(told.message.ends_with("exit 10, its last words: appsnap: /data: 2 transactions open"));
+        assert!(told.cure.contains("its conf"), "{told:?}");
     }
 }
