@@ -16,6 +16,7 @@ pub mod attempts;
 pub mod check;
 mod command;
 pub mod evidence;
+pub mod exits;
 pub mod facts;
 mod groups;
 pub mod label;

@@ -63,19 +63,3 @@ fn each_reason_of_the_label_is_in_the_table() {
         assert!(TABLE.iter().any(|(known, ..)| *known == code), "{code}");
     }
 }
-
-#[test]
-fn the_exit_codes_of_the_recipes_are_told_with_their_cure_and_no_others() {
-    let (meaning, cure) = of_exit("script.failed", "exit 10").unwrap();
-    assert!(meaning.contains("transactions") && cure.contains("wait longer"));
-    assert!(of_exit("script.post", "exit 14").unwrap().0.contains("the lock was lost"));
-    let others = [("script.failed", "exit 1"), ("script.timeout", "exit 10"), ("script.failed", "10")];
-    assert!(others.iter().all(|(reason, detail)| of_exit(reason, detail).is_none()));
-    let page = include_str!("../../docs/reasons.md");
-    let section =
-        page.split("\n## Exit codes of the recipes\n").nth(1).unwrap().split("\n## ").next().unwrap();
-    let rows = EXITS_OF_RECIPES.map(|(code, meaning, cure)| format!("| {code} | {meaning} | {cure} |"));
-    let written: Vec<&str> =
-        section.lines().filter(|line| line.starts_with("| ") && !line.contains("meaning")).collect();
-    assert!(written == rows, "docs/reasons.md has to say:\n{}", rows.join("\n"));
-}

@@ -1,7 +1,7 @@
 //! What the report and the tags say of a unit: the guest's words and the cloud's, put into ours. Pure.
 
 use super::label::Missing;
-use super::{Task, add_finding, reasons};
+use super::{Task, add_finding, exits, reasons};
 use crate::acs::is_denied;
 use crate::api::ecs::{self, SnapshotGroup};
 use crate::eligibility::refused;
@@ -69,7 +69,7 @@ pub fn fill(task: &Task, unit: &mut Unit, told: &Told) {
         if let Some(addition) = lacking(task, code, detail) {
             finding.cure = addition;
         }
-        if let Some((meaning, cure)) = reasons::of_exit(code, detail) {
+        if let Some((meaning, cure)) = exits::of_exit(code, detail) {
             finding.message = format!("{meaning}; {}", finding.message);
             finding.cure = cure.into();
         }
