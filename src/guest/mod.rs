@@ -12,10 +12,11 @@
 //! [`pinned`] is the same with commands that the operator has registered: a run sends only values to them.
 //!
 //! [`plugin`] is the other engine: one command that runs the vendor's app-snapshot-plugin. [`look`] is the command of a
-//! check, which only looks.
+//! check, which only looks. [`verify`] is the work of a verification, on an instance that lends itself to it.
 
 pub mod look;
 pub mod pinned;
 pub mod plugin;
 pub mod render;
 pub mod told;
+pub mod verify;
