@@ -22,6 +22,8 @@
 //! There is no database: ids come from policy, event, unit and attempt, and the cloud's tags and records are the
 //! working state ([`protect::repeat`]).
 //!
+//! The way back is a plan: [`restore`] finds a group and tells how to bring it back; it changes nothing.
+//!
 //! Beside the way stand [`clock`] (the one source of time and randomness), [`secret`], [`ram`] (rights), [`cli`] (the operator's command)
 //! and [`local`], a small strict Alibaba Cloud on one machine in which all of the above is run for real.
 
@@ -40,5 +42,6 @@ pub mod policy;
 pub mod protect;
 pub mod ram;
 pub mod report;
+pub mod restore;
 pub mod secret;
 pub mod verify;

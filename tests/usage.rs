@@ -31,6 +31,9 @@ fn what_would_be_passed_over_is_refused() {
         ([&ram[..], &["--instance-role", "web"]].concat(), "--plugin"),
         (vec!["pin", "events/timer.json"], "this is a timer's tick"),
         (vec!["invoke", "events/manual.json", "--timeout", "0"], "0 is not in 1..=86400"),
+        (vec!["restore", "ssg-1"], "restore without --plan is not supported"),
+        (vec!["restore", "ssg-1", "--plan", "--mount-under", "/"], "and not / itself"),
+        (vec!["groups", "--at", "yesterday"], "--at"),
         (vec!["pin", "--print", "events/eventbridge-request.json"], "this is an EventBridge event"),
     ];
     for (args, expected) in table {

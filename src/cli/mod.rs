@@ -4,11 +4,13 @@ mod bootstrap;
 mod check;
 mod demo;
 mod fault;
+mod groups;
 mod install;
 mod invoke;
 mod local;
 mod pin;
 mod ram;
+mod restore;
 mod sequence;
 mod show;
 
@@ -47,13 +49,17 @@ enum Verb {
     Ram(ram::Args),
     /// Register the guest's commands, so that the role needs no RunCommand.
     Pin(pin::Args),
+    /// List snapshot groups, newest first: by policy, instance, time, level.
+    Groups(groups::Args),
+    /// Print the plan that brings a snapshot group back: calls and commands, in order.
+    Restore(restore::Args),
     /// Any verb that is planned and not built yet.
     #[command(external_subcommand)]
     Other(Vec<String>),
 }
 
 /// Verbs of the public face that are still to come.
-const PLANNED: [&str; 6] = ["run", "status", "groups", "verify", "restore", "recipe"];
+const PLANNED: [&str; 4] = ["run", "status", "verify", "recipe"];
 
 /// Reads the command line and runs the verb.
 pub fn main() -> ExitCode {
@@ -71,6 +77,8 @@ pub fn main() -> ExitCode {
             Verb::Sequence(args) => sequence::run(&args),
             Verb::Ram(args) => ram::run(&args),
             Verb::Pin(args) => pin::run(args).await,
+            Verb::Groups(args) => groups::run(args).await,
+            Verb::Restore(args) => restore::run(args).await,
             Verb::Other(words) => Err(other(&words)),
         }
     });
@@ -176,6 +184,13 @@ fn client(
         identities: Arc::default(),
     };
     Ok(Client::new(settings, credentials))
+}
+
+/// A client for a verb that reads, with what the environment says.
+fn reader(clock: &Clock, region_id: &str) -> Result<Client, Failure> {
+    let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let bundle = env("APPSNAP_CA_BUNDLE");
+    client(clock, &env, region_id, bundle.as_deref().map(Path::new), credentials(&env)?)
 }
 
 /// Writes to standard output; a reader that has gone is no error of ours, a full disk is.

@@ -16,6 +16,10 @@ pub struct Disk {
     pub disk_name: String,
     /// `cloud_essd`, `cloud_auto`, `cloud_efficiency`, …
     pub category: String,
+    /// `PL0` to `PL3`; empty where the category has none.
+    pub performance_level: String,
+    /// `/dev/xvda`, `/dev/xvdb`, …: tells the order of a disk among an instance's, not what the guest calls it.
+    pub device: String,
     /// `In_use`, `Available`, `Attaching`, `Detaching`, `Creating` or `ReIniting`.
     pub status: String,
     /// Empty for a disk that may be attached to several; see [`attachments`](Self::attachments).

@@ -174,6 +174,12 @@ pub struct Snapshot {
     pub source_disk_size: String,
     /// `system` or `data`.
     pub source_disk_type: String,
+    /// A disk made from it is encrypted too.
+    #[serde(deserialize_with = "flag")]
+    pub encrypted: bool,
+    /// The KMS key, where it is encrypted by one.
+    #[serde(rename = "KMSKeyId")]
+    pub kms_key_id: String,
     /// Whether disks can be made from it.
     #[serde(deserialize_with = "flag")]
     pub available: bool,
@@ -205,6 +211,21 @@ pub async fn describe_snapshot_groups(
         found.extend(pages::<SnapshotGroup>(client, call, list, next).await?);
     }
     Ok(found)
+}
+
+/// All groups of a region, or of an instance in it, newest first as the cloud gives them. A caller without permission
+/// gets an empty list.
+///
+/// # Errors
+/// Those of the call.
+pub async fn list_snapshot_groups(
+    client: &Client,
+    region_id: &str,
+    instance_id: Option<&str>,
+) -> Result<Vec<SnapshotGroup>, Error> {
+    let filter = GroupFilter { instance_id, ..GroupFilter::default() };
+    let call = describe_snapshot_groups_call(region_id, &filter);
+    pages(client, call, "/SnapshotGroups/SnapshotGroup", "/NextToken").await
 }
 
 /// The snapshots of these ids, asked a hundred at a time; those unknown or not to be seen are just missing.

@@ -16,6 +16,8 @@ pub struct Instance {
     pub instance_name: String,
     /// `Pending`, `Running`, `Starting`, `Stopping` or `Stopped`.
     pub status: String,
+    /// `KeepCharging`, `StopCharging`, or `Not-applicable` while it runs.
+    pub stopped_mode: String,
     /// `linux` or `windows`.
     #[serde(rename = "OSType")]
     pub os_type: String,

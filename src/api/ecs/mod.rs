@@ -13,7 +13,7 @@ pub use self::disk::{Attachment, CreateDisk, Disk, create_disk, describe_disks, 
 pub use self::group::{
     CreateSnapshotGroup, GroupFilter, GroupSnapshot, Snapshot, SnapshotGroup, Which, create_snapshot_group,
     create_snapshot_group_call, describe_snapshot_groups, describe_snapshot_groups_call, describe_snapshots,
-    describe_snapshots_of,
+    describe_snapshots_of, list_snapshot_groups,
 };
 pub use self::instance::{Instance, describe_instances, instance_ram_role};
 pub use super::answer::{OperationLock, Tag};

@@ -1,0 +1,82 @@
+# shellcheck shell=sh
+# Finds disks by their serial, on them file systems by their UUID, and mounts these; what is mounted there already stays.
+set -eu
+device() { # the block device of disk $1 (d-...); `-` is every disk. One that was just attached may take a moment.
+    tries=0
+    while [ $tries -lt 30 ]; do
+        found=
+        for sys in /sys/block/*; do
+            for file in serial device/serial device/wwid; do # virtio, NVMe, SCSI
+                [ -r "$sys/$file" ] || continue
+                serial=$(tr -d '\000\n' <"$sys/$file" 2>/dev/null) || continue
+                case $1,$serial in -,?* | "$1,${1#d-}" | "$1,$1" | "$1",*" ${1#d-}") found="$found /dev/${sys##*/}" ;; esac
+            done
+        done
+        [ -z "$found" ] || break
+        sleep 1
+        tries=$((tries + 1))
+    done
+    [ "$found" ] || { echo "$1: no device in this guest has its serial; is it attached?" >&2 && return 1; }
+    echo "$found"
+}
+parts() { # the devices $@ and their partitions
+    for whole; do
+        case $whole in *[0-9]) part=${whole}p ;; *) part=$whole ;; esac
+        for one in "$whole" "$part"[0-9]*; do
+            [ ! -b "$one" ] || echo "$one"
+        done
+    done
+}
+is() { blkid -p -o value -s "$2" "$1" 2>/dev/null || :; } # the UUID or TYPE of what is on device $1
+# LVM's volumes on the disks $2 ...; where $1 is `copy` their originals are here too, and the copies get names of their own.
+volumes() {
+    how=$1 pvs='' volumes=''
+    shift
+    for disk; do
+        devices=$(device "$disk")
+        # shellcheck disable=SC2086 # a list of devices
+        for part in $(parts $devices); do
+            [ "$(is "$part" TYPE)" != LVM2_member ] || pvs="$pvs $part"
+        done
+    done
+    [ "$pvs" ] || return 0
+    if [ "$how" = copy ] && ! vgs appsnap_copy >/dev/null 2>&1; then
+        # shellcheck disable=SC2086 # RHEL 9 and its like keep a list of devices: add --importdevices there
+        vgimportclone --basevgname appsnap_copy $pvs
+    fi
+    # shellcheck disable=SC2086
+    group=$(pvs --noheadings -o vg_name $pvs | sort -u)
+    # shellcheck disable=SC2086
+    vgchange -ay $group && volumes=$(lvs --noheadings -o lv_path $group)
+}
+put() { # DISK UUID TYPE DIRECTORY OPTIONS
+    if mountpoint -q "$4"; then
+        echo "$4 is mounted"
+        return
+    fi
+    devices=$(device "$1") hit=
+    # shellcheck disable=SC2086 # lists of devices
+    for part in $(parts $devices) ${volumes-}; do
+        case $(is "$part" UUID),$(is "$part" TYPE),$2 in "$2",* | *,"$3,-") hit=$part && break ;; esac
+    done
+    [ "$hit" ] || { echo "$1: no $3 with UUID $2 is on it" >&2 && return 1; }
+    mkdir -p "$4"
+    mount -t "$3" -o "$5" "$hit" "$4"
+    echo "$hit is mounted on $4"
+}
+keep() { # UUID TYPE DIRECTORY: mounted there after a restart too; nofail, so that a lack of it does not stop the boot
+    grep -q "^UUID=$1[[:space:]]" /etc/fstab 2>/dev/null || {
+        at=$(echo "$3" | sed 's/ /\\040/g')
+        echo "UUID=$1 $at $2 defaults,nofail 0 2" >>/etc/fstab
+    }
+}
+every() { # DISK DIRECTORY OPTIONS: each file system on it, for where its place is not recorded
+    devices=$(device "$1")
+    # shellcheck disable=SC2086
+    for part in $(parts $devices); do
+        case $(is "$part" TYPE) in
+        ext[234] | btrfs | f2fs | jfs) put "$1" "$(is "$part" UUID)" "$(is "$part" TYPE)" "$2/${part##*/}" "$3" ;;
+        xfs) put "$1" "$(is "$part" UUID)" xfs "$2/${part##*/}" "$3,nouuid" ;;
+        esac
+    done
+}
