@@ -147,7 +147,23 @@ def main():
     made = ecs.create_disk_with_options(ecs_models.CreateDiskRequest(
         region_id=REGION, zone_id="cn-hangzhou-h", snapshot_id=ids[0], disk_category="cloud_essd",
         client_token="sdk-3"), RUNTIME).body.disk_id
-    assert made.startswith("d-"), made
+
+    def disk(status):
+        found = ecs.describe_disks_with_options(ecs_models.DescribeDisksRequest(
+            region_id=REGION, disk_ids=json.dumps([made]), status=status), RUNTIME).body.disks.disk
+        return found[0] if found else None
+
+    settled("the disk is made", lambda: disk("Available"))
+    attach = ecs_models.AttachDiskRequest(disk_id=made, instance_id="i-vendor", delete_with_instance=True)
+    ecs.attach_disk_with_options(attach, RUNTIME)
+    attached = settled("the disk is attached", lambda: disk("In_use"))
+    assert (attached.instance_id, attached.delete_with_instance) == ("i-vendor", True), attached
+    refused("IncorrectDiskStatus", ecs.attach_disk_with_options, attach, RUNTIME)
+    refused("IncorrectDiskStatus", ecs.delete_disk_with_options, ecs_models.DeleteDiskRequest(disk_id=made), RUNTIME)
+    ecs.detach_disk_with_options(ecs_models.DetachDiskRequest(disk_id=made, instance_id="i-vendor"), RUNTIME)
+    settled("the disk is detached", lambda: disk("Available"))
+    ecs.delete_disk_with_options(ecs_models.DeleteDiskRequest(disk_id=made), RUNTIME)
+    assert disk("All") is None
 
     wrong = Ecs(config("LTAI5tVendor", "not the secret"))
     refused("SignatureDoesNotMatch", wrong.describe_regions_with_options, ecs_models.DescribeRegionsRequest(), RUNTIME)

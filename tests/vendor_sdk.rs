@@ -65,8 +65,13 @@ async fn play(cloud: Cloud, mut effects: mpsc::UnboundedReceiver<Effect>) {
                 }
             }
             Effect::CloneDisk { snapshot_id, .. } => cloud.report(Happening::DiskCloned { snapshot_id }),
-            Effect::DiskFromSnapshot { disk_id, .. } => cloud.report(Happening::DiskReady { disk_id }),
-            Effect::StopCommand { .. } | Effect::DeleteSnapshot { .. } | Effect::EmitEvent(_) => {}
+            Effect::DiskFromSnapshot { disk_id, .. }
+            | Effect::AttachDisk { disk_id, .. }
+            | Effect::DetachDisk { disk_id, .. } => cloud.report(Happening::DiskReady { disk_id }),
+            Effect::StopCommand { .. }
+            | Effect::DeleteDisk { .. }
+            | Effect::DeleteSnapshot { .. }
+            | Effect::EmitEvent(_) => {}
         }
     }
 }

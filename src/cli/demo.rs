@@ -258,6 +258,7 @@ async fn restore(
             name: "restored",
             client_token: &clock.nonce(),
             tags: &[],
+            ..CreateDisk::default()
         },
     )
     .await

@@ -110,6 +110,11 @@ impl Agent {
         }))
     }
 
+    /// Whose agent it is.
+    pub fn guest(&self) -> &Arc<Guest> {
+        &self.0.guest
+    }
+
     /// Starts a command and returns at once; what becomes of it comes through `events`. An id that is running already
     /// is ignored, as a repeated fetch is.
     pub fn run(&self, command: Command, events: mpsc::Sender<Event>) {

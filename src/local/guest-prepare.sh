@@ -1,4 +1,4 @@
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2154 # guest-disk.sh comes before it
 # Builds a guest's file systems inside the store's mount namespace, then starts its init in namespaces of its own.
 # $1 directory of the guest, $2 instance id, $3 the text of guest-init.sh. Stdin, a line for each disk:
 #   NAME SERIAL FSTYPE MOUNTPOINT IMAGE     (`-` for no file system, no mount point)
@@ -68,21 +68,7 @@ settle() { # a fresh root file system gets its directories, its /etc; any root g
 
 here=$top # what the mounts see as `/`, so that their sources read /dev/vdb
 while read -r disk serial fs at image; do
-    [ -z "$(losetup --associated "$image")" ] || { echo "disk d-$serial is attached already" >&2 && exit 1; }
-    # Left to itself, a loop device takes the sector size of direct I/O, which is 4 KB for a file with shared extents.
-    loop=$(losetup --find --show --sector-size 512 --direct-io=on "$image")
-    loop=${loop##*/}
-    echo "$loop" >>"$top.loops"
-    read -r dev <"/sys/block/$loop/dev"
-    mknod -m 660 "$here/dev/$disk" b "${dev%:*}" "${dev#*:}"
-    ln -s "../../$disk" "$here/dev/disk/by-id/virtio-$serial"
-    sys=$here/sys/block/$disk
-    mkdir -p "$sys/holders" "$sys/slaves" "$sys/queue"
-    echo "$dev" >"$sys/dev" && echo "$serial" >"$sys/serial" && cat "/sys/block/$loop/size" >"$sys/size"
-    echo 0 >"$sys/ro" && echo 0 >"$sys/removable" && echo 0 >"$sys/queue/rotational" && echo 512 >"$sys/queue/logical_block_size"
-    printf 'MAJOR=%s\nMINOR=%s\nDEVNAME=%s\nDEVTYPE=disk\n' "${dev%:*}" "${dev#*:}" "$disk" >"$sys/uevent"
-    ln -s "/sys/devices/virtual/block/$loop/stat" "$sys/stat" # live counters
-    ln -s "../../block/$disk" "$here/sys/class/block/$disk" && ln -s "../../block/$disk" "$here/sys/dev/block/$dev"
+    plug "$disk" "$serial" "$image"
     [ "$at" != - ] || continue
     options=rw
     [ "$fs" != xfs ] || options=rw,nouuid # clones are mounted next to their originals on this one kernel

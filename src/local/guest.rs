@@ -15,7 +15,8 @@ use super::reaper;
 use super::store::{Filesystem, Store, enter};
 use crate::clock::Clock;
 
-const PREPARE: &str = include_str!("guest-prepare.sh");
+const PREPARE: &str = concat!(include_str!("guest-disk.sh"), include_str!("guest-prepare.sh"));
+const PLUG: &str = concat!(include_str!("guest-disk.sh"), include_str!("guest-plug.sh"));
 const INIT: &str = include_str!("guest-init.sh");
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -203,6 +204,24 @@ impl Guest {
         Failure(format!("cannot probe {mount} of {}: {why}", self.instance_id))
     }
 
+    /// Plugs a disk of the store in while it runs: the guest finds it by its serial, under the next free name, not mounted.
+    pub async fn attach(&self, disk_id: &str) -> Result<(), Failure> {
+        self.plug("attach", disk_id).await
+    }
+
+    /// Pulls a disk out while it runs. File systems of it that are mounted are shut down, as if the device were gone.
+    pub async fn detach(&self, disk_id: &str) -> Result<(), Failure> {
+        self.plug("detach", disk_id).await
+    }
+
+    async fn plug(&self, verb: &str, disk_id: &str) -> Result<(), Failure> {
+        let _turn = self.store.turn.lock().await;
+        let top = self.store.state().join("guests").join(&self.instance_id).display().to_string();
+        let image = self.store.inner_disk(disk_id).display().to_string();
+        let done = self.store.inside(PLUG, &[verb, &top, serial(disk_id), &image]).await?;
+        done.checked(&format!("cannot {verb} {disk_id}, guest {}", self.instance_id)).map(|_| ())
+    }
+
     /// Thaws all of its file systems from outside, at once, whoever froze them; those that are not frozen do not mind.
     pub async fn thaw_all(&self) -> Result<(), Failure> {
         let root = self.store.state().join("guests").join(&self.instance_id).join("root");
@@ -266,9 +285,13 @@ fn disk_table(store: &Store, spec: &GuestSpec) -> Result<String, Failure> {
         if at != "-" && disk.filesystem == Filesystem::None {
             return wrong(&format!("disk {} has no file system to mount at {at}", disk.disk_id));
         }
-        let serial = disk.disk_id.strip_prefix("d-").unwrap_or(&disk.disk_id);
-        let image = store.inner_top().join("disks").join(format!("{}.img", disk.disk_id));
+        let (serial, image) = (serial(&disk.disk_id), store.inner_disk(&disk.disk_id));
         table += &format!("vd{letter} {serial} {} {at} {}\n", disk.filesystem.name(), image.display());
     }
     Ok(table)
+}
+
+/// What the guest finds as a disk's serial.
+fn serial(disk_id: &str) -> &str {
+    disk_id.strip_prefix("d-").unwrap_or(disk_id)
 }

@@ -75,10 +75,30 @@ impl Hands {
                     self.cloud.report(Happening::DiskReady { disk_id });
                 }
             }
+            Effect::AttachDisk { disk_id, instance_id } => {
+                under_way.spawn(plug(self.agent(&instance_id), self.cloud.clone(), disk_id, true));
+            }
+            Effect::DetachDisk { disk_id, instance_id } => {
+                under_way.spawn(plug(self.agent(&instance_id), self.cloud.clone(), disk_id, false));
+            }
+            Effect::DeleteDisk { disk_id } => drop(self.store.delete_disk(&disk_id)),
             Effect::DeleteSnapshot { snapshot_id } => drop(self.store.delete_snapshot(&snapshot_id)),
             Effect::EmitEvent(_) => {} // nobody subscribes in the demo
         }
     }
+}
+
+/// An instance without a guest has its disks on paper only.
+async fn plug(agent: Option<Agent>, cloud: Cloud, disk_id: String, attach: bool) {
+    let done = match agent {
+        None => Ok(()),
+        Some(agent) if attach => agent.guest().attach(&disk_id).await,
+        Some(agent) => agent.guest().detach(&disk_id).await,
+    };
+    cloud.report(match done {
+        Ok(()) => Happening::DiskReady { disk_id },
+        Err(_) => Happening::DiskFailed { disk_id },
+    });
 }
 
 async fn command(agent: Agent, cloud: Cloud, task: Task) {

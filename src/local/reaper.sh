@@ -82,11 +82,11 @@ end() { # LOOP...: thaw all, kill who lives on them, let go of them
     done
 }
 
-ours() { # LOOP...: those that still belong to this state directory
-    now=" $(loops | tr '\n' ' ')"
-    for loop; do
-        case $now in *" $loop "*) printf '%s ' "$loop" ;; esac
-    done
+ours() { # LIST: those of a guest's loop devices that still carry the disk that they were made for
+    while read -r loop image; do
+        read -r path <"/sys/block/$loop/loop/backing_file" || continue
+        case $path in */"$name"/*/"$image" | */"$name"/*/"$image (deleted)") printf '%s ' "$loop" ;; esac
+    done 2>/dev/null <"$1"
 }
 
 # Repeated: a freeze in flight lands after our thaw, a writer in D state dies only after it, a start in progress adds a loop.
@@ -127,8 +127,7 @@ case $verb in
         ;;
     guest)
         guest=$3
-        # shellcheck disable=SC2046 # a list
-        repeat ours $(cat "$state/guests/$3.loops") && strip
+        repeat ours "$state/guests/$3.loops" && strip
         ! [ -d "$state/guests/$3" ] || rmdir "$state/guests/$3" || exit
         rm -f "$state/guests/$3".*
         ;;

@@ -17,13 +17,14 @@ use super::sweep;
 use crate::clock::Clock;
 
 /// What a guest of the local cloud needs on this machine.
-pub const TOOLS: [&str; 17] = [
+pub const TOOLS: [&str; 18] = [
     "sh",
     "awk",
     "mkfs.xfs",
     "mkfs.ext4",
     "dumpe2fs",
     "xfs_logprint",
+    "xfs_io",
     "mount",
     "umount",
     "losetup",
@@ -120,13 +121,18 @@ impl Store {
         self.state.join("store").join(self.state.file_name().unwrap_or_default())
     }
 
+    /// The image of a disk, as seen inside.
+    pub(super) fn inner_disk(&self, disk_id: &str) -> PathBuf {
+        self.inner_top().join("disks").join(format!("{disk_id}.img"))
+    }
+
     fn top(&self) -> PathBuf {
         self.outside(&self.inner_top())
     }
 
     /// The image of a disk, as this process can open it.
     pub fn disk(&self, disk_id: &str) -> PathBuf {
-        self.top().join("disks").join(format!("{disk_id}.img"))
+        self.outside(&self.inner_disk(disk_id))
     }
 
     /// The image of a snapshot, as this process can open it.

@@ -1,10 +1,12 @@
 //! Disks.
 
+use jiff::Timestamp;
 use serde::Deserialize;
 
+use super::wait::becomes;
 use super::{OperationLock, Tag, call};
 use crate::acs::{Client, Error, Kind, json_list};
-use crate::api::answer::{flag, listed, named, number, pages, read};
+use crate::api::answer::{flag, listed, named, number, pages};
 
 /// A disk.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -18,8 +20,6 @@ pub struct Disk {
     pub category: String,
     /// `PL0` to `PL3`; empty where the category has none.
     pub performance_level: String,
-    /// `/dev/xvda`, `/dev/xvdb`, …: tells the order of a disk among an instance's, not what the guest calls it.
-    pub device: String,
     /// `In_use`, `Available`, `Attaching`, `Detaching`, `Creating` or `ReIniting`.
     pub status: String,
     /// Empty for a disk that may be attached to several; see [`attachments`](Self::attachments).
@@ -34,6 +34,8 @@ pub struct Disk {
     /// GiB.
     #[serde(deserialize_with = "number")]
     pub size: Option<i64>,
+    /// `/dev/xvda`, `/dev/xvdb`, …: tells the order of a disk among an instance's, not what the guest calls it.
+    pub device: String,
     /// What the guest finds as the serial of its block device.
     pub serial_number: String,
     /// `Disabled`, `Enabled` or `LegacyShared`.
@@ -47,6 +49,11 @@ pub struct Disk {
     /// Whether it can be detached and outlive the instance.
     #[serde(deserialize_with = "flag")]
     pub portable: bool,
+    /// Whether it goes when its instance is released.
+    #[serde(deserialize_with = "flag")]
+    pub delete_with_instance: bool,
+    /// The snapshot that it was made from, if any.
+    pub source_snapshot_id: String,
     /// To which instances.
     #[serde(deserialize_with = "listed")]
     pub attachments: Vec<Attachment>,
@@ -98,48 +105,37 @@ pub async fn describe_disks(client: &Client, region_id: &str, ids: &[String]) ->
     Ok(found)
 }
 
-/// A disk to be made from a snapshot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CreateDisk<'a> {
-    /// Where.
-    pub region_id: &'a str,
-    /// Where in the region.
-    pub zone_id: &'a str,
-    /// `s-…`, available.
-    pub snapshot_id: &'a str,
-    /// e.g. `cloud_essd`; the ESSD family, while the snapshot is not uploaded yet.
-    pub category: &'a str,
-    /// GiB, at least the source's.
-    pub size: i64,
-    /// 2 to 128 characters.
-    pub name: &'a str,
-    /// At most 64 ASCII characters.
-    pub client_token: &'a str,
-    /// At most 20.
-    pub tags: &'a [(String, String)],
-}
-
-/// Makes a disk and gives its id.
+/// The disks that have all of these tags (at most 20); with none: none, and nothing is asked.
 ///
 /// # Errors
 /// Those of the call.
-pub async fn create_disk(client: &Client, wanted: &CreateDisk<'_>) -> Result<String, Error> {
-    let call = call("CreateDisk", wanted.region_id, Kind::Idempotent)
-        .on(wanted.snapshot_id)
-        .param("ZoneId", wanted.zone_id)
-        .param("SnapshotId", wanted.snapshot_id)
-        .param("DiskCategory", wanted.category)
-        .param("Size", wanted.size)
-        .param("DiskName", wanted.name)
-        .param("ClientToken", wanted.client_token)
-        .tags(wanted.tags);
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Created {
-        disk_id: String,
+pub async fn describe_disks_tagged(
+    client: &Client,
+    region_id: &str,
+    tags: &[(String, String)],
+) -> Result<Vec<Disk>, Error> {
+    if tags.is_empty() {
+        return Ok(Vec::new());
     }
-    let created: Created = read(&call, client.call(&call).await?)?;
-    Ok(created.disk_id)
+    let call = call("DescribeDisks", region_id, Kind::Read).tags(tags).param("MaxResults", 100);
+    pages(client, call, "/Disks/Disk", "/NextToken").await
+}
+
+/// Waits until the disk is in this state (`Available`, `In_use`): what is done with disks goes on after its answer. An
+/// attachment that fails in the cloud leaves the disk `Available`, so that waiting for `In_use` ends at the deadline.
+///
+/// # Errors
+/// Those of the look, but for rate limits; `request.deadline`, with the state it is in.
+pub async fn disk_becomes(
+    client: &Client,
+    region_id: &str,
+    disk_id: &str,
+    status: &str,
+    deadline: Timestamp,
+) -> Result<Disk, Error> {
+    let ids = [disk_id.to_owned()];
+    let look = || async { Ok(describe_disks(client, region_id, &ids).await?.pop()) };
+    becomes(client, ("DescribeDisks", disk_id), deadline, status, look, |disk| &disk.status).await
 }
 
 #[cfg(test)]
@@ -169,29 +165,15 @@ mod tests {
         assert_eq!((disk.attachments[0].instance_id.as_str(), disk.tags[0].key.as_str()), ("i-1", "k"));
         describe_disks(&client, "cn-hangzhou", &strings(&["d-1", "d-2"])).await.unwrap();
         assert!(describe_disks(&client, "cn-hangzhou", &[]).await.unwrap().is_empty());
+        describe_disks_tagged(&client, "cn-hangzhou", &[("k".into(), "v".into())]).await.unwrap();
+        assert!(describe_disks_tagged(&client, "cn-hangzhou", &[]).await.unwrap().is_empty());
         let seen = seen.lock().unwrap();
         assert_eq!(flat(&seen[0]), ["Action=DescribeDisks", "InstanceId=i-1", "MaxResults=100"]);
         assert_eq!(flat(&seen[1]), ["Action=DescribeDisks", r#"DiskIds=["d-1","d-2"]"#, "MaxResults=100"]);
-        assert_eq!(seen.len(), 2);
-    }
-
-    #[tokio::test]
-    async fn a_disk_is_made_from_a_snapshot() {
-        let wanted = CreateDisk {
-            region_id: "cn-hangzhou",
-            zone_id: "cn-hangzhou-b",
-            snapshot_id: "s-1",
-            category: "cloud_essd",
-            size: 40,
-            name: "restored",
-            client_token: "t",
-            tags: &[],
-        };
-        let (client, seen) = answering(json!({"DiskId": "d-9", "RequestId": "R"}));
-        assert_eq!(create_disk(&client, &wanted).await.unwrap(), "d-9");
-        assert_eq!(seen.lock().unwrap()[0]["SnapshotId"], "s-1");
-        let (client, _) = answering(json!({"RequestId": "R"}));
-        let error = create_disk(&client, &wanted).await.unwrap_err();
-        assert!(error.to_string().contains("DiskId"), "{error}");
+        assert_eq!(
+            flat(&seen[2]),
+            ["Action=DescribeDisks", "MaxResults=100", "Tag.1.Key=k", "Tag.1.Value=v"]
+        );
+        assert_eq!(seen.len(), 3);
     }
 }

@@ -3,13 +3,18 @@
 //! Source of parameters, fields and limits:
 //! <https://www.alibabacloud.com/help/en/ecs/developer-reference/api-ecs-2014-05-26-overview>.
 
+mod attach;
 mod disk;
 mod group;
 mod instance;
+mod wait;
 
 use serde::Deserialize;
 
-pub use self::disk::{Attachment, CreateDisk, Disk, create_disk, describe_disks, describe_disks_of};
+pub use self::attach::{CreateDisk, attach_disk, create_disk, delete_disk, detach_disk};
+pub use self::disk::{
+    Attachment, Disk, describe_disks, describe_disks_of, describe_disks_tagged, disk_becomes,
+};
 pub use self::group::{
     CreateSnapshotGroup, GroupFilter, GroupSnapshot, Snapshot, SnapshotGroup, Which, create_snapshot_group,
     create_snapshot_group_call, describe_snapshot_groups, describe_snapshot_groups_call, describe_snapshots,
@@ -30,7 +35,12 @@ pub static ECS: Product = Product {
 
 /// An ECS call with its region.
 pub(super) fn call(action: &'static str, region_id: &str, kind: Kind) -> Call {
-    Call::new(&ECS, action, region_id, kind).param("RegionId", region_id)
+    bare(action, region_id, kind).param("RegionId", region_id)
+}
+
+/// One of the calls that have no such parameter: only the endpoint says the region.
+fn bare(action: &'static str, region_id: &str, kind: Kind) -> Call {
+    Call::new(&ECS, action, region_id, kind)
 }
 
 /// A region that the account can use.

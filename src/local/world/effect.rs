@@ -33,6 +33,25 @@ pub enum Effect {
         /// `d-…`
         disk_id: String,
     },
+    /// Plug a disk into the instance, running or not; answer with `DiskReady` or `DiskFailed`.
+    AttachDisk {
+        /// `d-…`
+        disk_id: String,
+        /// `i-…`
+        instance_id: String,
+    },
+    /// Pull a disk out of the instance, mounted or not; answer with `DiskReady` or `DiskFailed`.
+    DetachDisk {
+        /// `d-…`
+        disk_id: String,
+        /// `i-…`
+        instance_id: String,
+    },
+    /// The disk is not needed any more.
+    DeleteDisk {
+        /// `d-…`
+        disk_id: String,
+    },
     /// The copy is not needed any more.
     DeleteSnapshot {
         /// `s-…`
@@ -71,8 +90,13 @@ pub enum Happening {
         /// `s-…`
         snapshot_id: String,
     },
-    /// The disk made from a snapshot can be attached.
+    /// What was begun with the disk is done: it was made, attached, detached.
     DiskReady {
+        /// `d-…`
+        disk_id: String,
+    },
+    /// What was begun with the disk could not be done.
+    DiskFailed {
         /// `d-…`
         disk_id: String,
     },

@@ -6,7 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::instance::Disk;
+use super::disk::Disk;
 use super::params::{Params, invalid};
 use super::reply::{ApiError, page};
 use super::snapshot::Snapshot;
@@ -117,6 +117,7 @@ impl World {
                 region_id: region.clone(),
                 size: disk.size,
                 encrypted: disk.encrypted,
+                kms_key_id: disk.kms_key_id.clone(),
                 tags: if self.settings.tags_reach_members { tags.clone() } else { Tags::default() },
                 group_id: id.clone(),
                 automatic: false,

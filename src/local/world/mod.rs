@@ -2,9 +2,12 @@
 //! Nothing in here waits, reads a clock or touches a disk: HTTP ([`super::server`]), real guests and simulated
 //! ones only hand calls in and carry effects out. The same seed and calls give the same history.
 
+mod actions;
+mod attach;
 mod command;
 mod context;
 mod dice;
+mod disk;
 mod effect;
 mod group;
 mod identity;
@@ -29,9 +32,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 pub use self::command::Task;
+pub use self::disk::Disk;
 pub use self::effect::{CommandNews, Effect, Happening};
 pub use self::identity::{Principal, Role, Session};
-pub use self::instance::{Disk, Instance};
+pub use self::instance::Instance;
 pub use self::policy::{Asked, Policy};
 pub use self::reply::{ApiError, Delivery, Reply};
 pub use self::settings::{Fault, Mishap, PluginFault, Settings};
@@ -39,6 +43,7 @@ pub use self::tag::Tags;
 pub use self::trust::Trust;
 /// One call: the request as it was received.
 pub use super::verify::Received as Call;
+use actions::{Handler, IDEMPOTENT};
 use context::Context;
 use params::Params;
 
@@ -78,12 +83,6 @@ pub struct World {
     order: u64,
     effects: Vec<Effect>,
 }
-
-/// The actions that heed a ClientToken.
-const IDEMPOTENT: [&str; 5] =
-    ["RunCommand", "CreateCommand", "InvokeCommand", "CreateSnapshotGroup", "CreateDisk"];
-
-type Handler = fn(&mut World, &Context, &mut Params) -> Result<Value, ApiError>;
 
 impl World {
     /// An empty cloud.
@@ -194,11 +193,8 @@ impl World {
             }
             Happening::DiskCloned { snapshot_id } => self.cloned(now, &snapshot_id, true),
             Happening::DiskCloneFailed { snapshot_id } => self.cloned(now, &snapshot_id, false),
-            Happening::DiskReady { disk_id } => {
-                if let Some(disk) = self.disks.get_mut(&disk_id) {
-                    disk.status = "Available".into();
-                }
-            }
+            Happening::DiskReady { disk_id } => self.disk_settled(&disk_id, true),
+            Happening::DiskFailed { disk_id } => self.disk_settled(&disk_id, false),
         }
         std::mem::take(&mut self.effects)
     }
@@ -271,46 +267,6 @@ impl World {
             None => Err(ApiError::not_found("RamRole", role_arn)),
         };
         (answer, std::mem::take(&mut self.effects))
-    }
-
-    fn handler(version: &str, action: &str) -> Result<Handler, ApiError> {
-        let handler: Handler = match (version, action) {
-            ("2015-04-01", "AssumeRole") => Self::assume_role,
-            ("2015-04-01", "GetCallerIdentity") => Self::get_caller_identity,
-            ("2014-05-26", "DescribeRegions") => Self::describe_regions,
-            ("2014-05-26", "DescribeInstances") => Self::describe_instances,
-            ("2014-05-26", "DescribeInstanceRamRole") => Self::describe_instance_ram_role,
-            ("2014-05-26", "ListPluginStatus") => Self::list_plugin_status,
-            ("2014-05-26", "DescribeDisks") => Self::describe_disks,
-            ("2014-05-26", "CreateDisk") => Self::create_disk,
-            ("2014-05-26", "DescribeCloudAssistantStatus") => Self::describe_cloud_assistant_status,
-            ("2014-05-26", "RunCommand") => Self::run_command,
-            ("2014-05-26", "CreateCommand") => Self::create_command,
-            ("2014-05-26", "DescribeCommands") => Self::describe_commands,
-            ("2014-05-26", "InvokeCommand") => Self::invoke_command,
-            ("2014-05-26", "StopInvocation") => Self::stop_invocation,
-            ("2014-05-26", "DescribeInvocations") => Self::describe_invocations,
-            ("2014-05-26", "DescribeInvocationResults") => Self::describe_invocation_results,
-            ("2014-05-26", "CreateSnapshotGroup") => Self::create_snapshot_group,
-            ("2014-05-26", "DescribeSnapshotGroups") => Self::describe_snapshot_groups,
-            ("2014-05-26", "DeleteSnapshotGroup") => Self::delete_snapshot_group,
-            ("2014-05-26", "DescribeSnapshots") => Self::describe_snapshots,
-            ("2014-05-26", "TagResources") => Self::tag_resources,
-            ("2014-05-26", "UntagResources") => Self::untag_resources,
-            ("2014-05-26" | "2015-04-01", "") => {
-                let why = "Action is mandatory for this action.";
-                return Err(ApiError::new(400, "MissingParameter.Action", why));
-            }
-            ("2014-05-26" | "2015-04-01", _) => {
-                let why = format!("Specified api is not found: {action} is not in the local cloud.");
-                return Err(ApiError::new(404, "InvalidAction.NotFound", why));
-            }
-            _ => {
-                let why = format!("Specified version {version:?} is not valid.");
-                return Err(ApiError::new(400, "InvalidVersion", why));
-            }
-        };
-        Ok(handler)
     }
 
     fn perform(

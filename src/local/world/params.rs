@@ -9,7 +9,8 @@ use super::tag::Tags;
 #[derive(Debug, Clone, Default)]
 pub struct Params(BTreeMap<String, String>);
 
-fn missing(name: &str) -> ApiError {
+/// The parameter `name` has to be there.
+pub(super) fn missing(name: &str) -> ApiError {
     ApiError::new(
         400,
         format!("MissingParameter.{name}"),

@@ -24,6 +24,8 @@ pub struct Settings {
     pub tags_reach_members: bool,
     /// Disks and GiB in a group: 16 and 32 TiB in most regions.
     pub group_limit: (usize, u64),
+    /// Disks of an instance, the system disk among them: 17 for most types, 65 for the newest.
+    pub disk_limit: usize,
     /// What the account's state forbids: CreateSnapshotGroup and DescribeSnapshots answer `InvalidAccountStatus.` and this,
     /// e.g. `SnapshotServiceUnavailable` or `NotEnoughBalance`.
     pub account_status: Option<String>,
@@ -49,6 +51,7 @@ impl Default for Settings {
             running_output: false,
             tags_reach_members: false,
             group_limit: (16, 32 * 1024),
+            disk_limit: 17,
             account_status: None,
             limits: BTreeMap::new(),
             page_limit: usize::MAX,

@@ -14,6 +14,7 @@ pub(super) struct Snapshot {
     pub(super) region_id: String,
     pub(super) size: u64,
     pub(super) encrypted: bool,
+    pub(super) kms_key_id: String,
     pub(super) tags: Tags,
     /// Empty: it is of no group.
     pub(super) group_id: String,
@@ -52,6 +53,7 @@ impl World {
                 region_id: disk.region_id.clone(),
                 size: disk.size,
                 encrypted: disk.encrypted,
+                kms_key_id: disk.kms_key_id.clone(),
                 tags: Tags::default(),
                 group_id: String::new(),
                 automatic,
@@ -189,7 +191,7 @@ impl World {
                 "SnapshotId": id, "SnapshotName": s.name, "Description": "", "Status": s.status, "Progress": self.progress(context.now, s),
                 "Available": s.available(), "CreationTime": seconds(s.created), "LastModifiedTime": seconds(s.cloned.unwrap_or(s.created)),
                 "SourceDiskId": s.disk_id, "SourceDiskSize": s.size.to_string(), "SourceDiskType": s.disk_kind, "RegionId": region,
-                "SnapshotType": if s.automatic { "auto" } else { "user" }, "Category": "Standard", "Encrypted": s.encrypted, "Usage": "none", "InstantAccess": false,
+                "SnapshotType": if s.automatic { "auto" } else { "user" }, "Category": "Standard", "Encrypted": s.encrypted, "KMSKeyId": s.kms_key_id, "Usage": "none", "InstantAccess": false,
                 "SnapshotLinkId": format!("sl-{}", s.disk_id.trim_start_matches("d-")), "Tags": s.tags.shown(),
             })
         };

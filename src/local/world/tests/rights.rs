@@ -1,5 +1,4 @@
-//! What the documents for steps that are still to come allow, by calls of this cloud: AttachDisk, DetachDisk, DeleteDisk and
-//! DeleteSnapshot are not in it, so of them nothing is shown.
+//! What the documents for further steps allow, by calls of this cloud.
 
 use super::lab::{DISKS, KEY, Lab};
 use super::*;
@@ -68,6 +67,34 @@ fn whoever_verifies_makes_tagged_disks_of_appsnaps_snapshots_and_no_others() {
     assert!(status == 403 && why.contains("disk/*"), "{why}");
     let (status, why) = make(&foreign, true);
     assert!(status == 403 && why.contains("snapshot/s-"), "{why}");
+}
+
+#[test]
+fn whoever_verifies_attaches_and_deletes_only_what_is_marked_for_it() {
+    let mut lab = with(&["verify"]);
+    let mark = |lab: &mut Lab, disk: &str, marked: bool| {
+        let disk = lab.world.disk_mut(disk).unwrap();
+        (disk.instance_id, disk.status, disk.tags) = (None, "Available".into(), Tags::default());
+        if marked {
+            disk.tags.0.insert("appsnap:verify".into(), "r-1".into());
+        }
+    };
+    as_user(&mut lab, OTHER);
+    mark(&mut lab, DISKS[0], true);
+    mark(&mut lab, DISKS[1], false);
+    let both = |disk| [("DiskId", disk), ("InstanceId", "i-1")];
+    assert_eq!(lab.refused("AttachDisk", &both(DISKS[0])), "403 Forbidden.RAM", "the instance is not marked");
+    lab.world.instance_mut("i-1").unwrap().tags.0.insert("appsnap:verify".into(), "allowed".into());
+    assert_eq!(lab.refused("AttachDisk", &both(DISKS[1])), "403 Forbidden.RAM");
+    assert_eq!(lab.refused("DeleteDisk", &[("DiskId", DISKS[1])]), "403 Forbidden.RAM");
+    let done = |lab: &mut Lab| lab.world.report(lab.now, Happening::DiskReady { disk_id: DISKS[0].into() });
+    lab.ok("AttachDisk", &both(DISKS[0]));
+    done(&mut lab);
+    lab.ok("DetachDisk", &both(DISKS[0]));
+    done(&mut lab);
+    lab.ok("DeleteDisk", &[("DiskId", DISKS[0])]);
+    // What is gone has no tag any more, so the right to delete it again is missing.
+    assert_eq!(lab.refused("DeleteDisk", &[("DiskId", DISKS[0])]), "403 Forbidden.RAM");
 }
 
 #[test]

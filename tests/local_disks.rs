@@ -1,0 +1,175 @@
+//! Disks on their way through the local cloud with typed calls: made from a snapshot, plugged into a real guest that runs,
+//! mounted there, pulled out, deleted; nothing of it stays behind.
+
+#[allow(dead_code)] // others need the rest of it
+#[path = "common/bench.rs"]
+mod bench;
+#[path = "common/mod.rs"]
+mod common;
+#[allow(dead_code)]
+#[path = "common/guests.rs"]
+mod guests;
+
+use std::time::Duration;
+
+use appsnap::acs::Error;
+use appsnap::api::ecs::{self, CreateDisk, Disk, disk_becomes};
+use appsnap::clock::Clock;
+use appsnap::local::cloud::{DISKS, INSTANCE, REGION};
+use appsnap::local::guest::Guest;
+use appsnap::local::store::TOOLS;
+use appsnap::local::world::Settings;
+use bench::{Bench, NEEDS};
+use guests::{assert_gone, text};
+use jiff::{SignedDuration, Timestamp};
+
+fn needs() -> bool {
+    common::need(&[&NEEDS[..], &TOOLS, &["findmnt", "lsblk"]].concat())
+}
+
+fn soon() -> Timestamp {
+    Clock::system().now() + SignedDuration::from_secs(30)
+}
+
+/// A snapshot group of the guest as it is; its snapshots by source disk.
+async fn group(bench: &Bench) -> Vec<(String, String)> {
+    let wanted = ecs::CreateSnapshotGroup {
+        region_id: REGION,
+        instance_id: Some(INSTANCE),
+        disk_ids: &[],
+        name: "by-hand",
+        description: "for a test",
+        client_token: &Clock::system().nonce(),
+        tags: &[],
+        resource_group_id: None,
+    };
+    let id = ecs::create_snapshot_group(&bench.client, &wanted).await.unwrap();
+    for _ in 0..100 {
+        if let Some(group) = bench.groups().await.into_iter().find(|one| one.snapshot_group_id == id) {
+            return group.snapshots.into_iter().map(|one| (one.source_disk_id, one.snapshot_id)).collect();
+        }
+        Clock::system().sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the group never showed");
+}
+
+/// A disk of the snapshot of that source, available.
+async fn made(bench: &Bench, group: &[(String, String)], source: &str) -> Disk {
+    let (_, snapshot) = group.iter().find(|(disk, _)| disk == source).unwrap();
+    let wanted = CreateDisk {
+        region_id: REGION,
+        zone_id: "cn-hangzhou-k",
+        snapshot_id: snapshot,
+        category: "cloud_essd",
+        size: 40,
+        name: "restored",
+        client_token: &Clock::system().nonce(),
+        tags: &[("made-by".to_owned(), "a test".to_owned())],
+        ..CreateDisk::default()
+    };
+    let id = ecs::create_disk(&bench.client, &wanted).await.unwrap();
+    disk_becomes(&bench.client, REGION, &id, "Available", soon()).await.unwrap()
+}
+
+async fn attached(bench: &Bench, disk: &str, instance: &str) -> Result<Disk, Error> {
+    ecs::attach_disk(&bench.client, REGION, disk, instance, false).await?;
+    disk_becomes(&bench.client, REGION, disk, "In_use", soon()).await
+}
+
+async fn detached(bench: &Bench, disk: &str, instance: &str) -> Result<Disk, Error> {
+    ecs::detach_disk(&bench.client, REGION, disk, instance).await?;
+    disk_becomes(&bench.client, REGION, disk, "Available", soon()).await
+}
+
+/// All that a guest shows of its disks.
+async fn seen(guest: &Guest) -> String {
+    text(guest, "cd /sys/block && echo * && cat */serial && ls /dev/disk/by-id /sys/dev/block && ls /dev")
+        .await
+}
+
+#[tokio::test]
+async fn a_disk_is_plugged_into_a_running_guest_and_pulled_out_again() {
+    if !needs() {
+        return;
+    }
+    let bench = Bench::start(Settings::default(), "true").await;
+    let guest = bench.cloud.guest.clone();
+    for mount in ["/data", "/logs"] {
+        guest.write_file(&format!("{mount}/kept"), b"as it was\n", "644").await.unwrap();
+    }
+    text(&guest, "sync").await;
+    let before = seen(&guest).await;
+    let group = group(&bench).await;
+    let tag = [("made-by".to_owned(), "a test".to_owned())];
+    for (source, options) in [(DISKS[1].0, "ro"), (DISKS[2].0, "ro,nouuid")] {
+        let disk = made(&bench, &group, source).await;
+        let disk = attached(&bench, &disk.disk_id, INSTANCE).await.unwrap();
+        assert_eq!((disk.instance_id.as_str(), disk.device.as_str()), (INSTANCE, "/dev/xvdd"));
+        assert_eq!(ecs::describe_disks_of(&bench.client, REGION, INSTANCE).await.unwrap().len(), 4);
+        assert_eq!(ecs::describe_disks_tagged(&bench.client, REGION, &tag).await.unwrap().len(), 1);
+        // As a guest of the real cloud finds it: by its serial.
+        let find = r#"for one in /sys/block/*; do [ "$(cat $one/serial)" != "$1" ] || echo ${one##*/}; done"#;
+        let found = guest.exec(find, &[&disk.serial_number], b"", guests::SHORT).await.unwrap().text();
+        assert_eq!(found, "vdd");
+        assert_eq!(
+            text(&guest, &format!("readlink -f /dev/disk/by-id/virtio-{}", disk.serial_number)).await,
+            "/dev/vdd"
+        );
+        let mount = format!(
+            "mkdir -p /mnt/copy && mount -o {options} /dev/vdd /mnt/copy && cat /mnt/copy/kept && umount /mnt/copy"
+        );
+        assert_eq!(text(&guest, &mount).await, "as it was");
+        let error = attached(&bench, &disk.disk_id, INSTANCE).await.unwrap_err();
+        assert_eq!(error.code, "IncorrectDiskStatus");
+        detached(&bench, &disk.disk_id, INSTANCE).await.unwrap();
+        assert_eq!(seen(&guest).await, before);
+        ecs::delete_disk(&bench.client, REGION, &disk.disk_id).await.unwrap();
+        assert!(ecs::describe_disks(&bench.client, REGION, &[disk.disk_id]).await.unwrap().is_empty());
+    }
+    let state = bench.cloud.store.state().to_owned();
+    bench.close().await;
+    assert_gone(&state, &[]).await;
+}
+
+#[tokio::test]
+async fn a_mounted_disk_is_pulled_out_under_whoever_uses_it_and_comes_back_when_he_has_let_go() {
+    if !needs() {
+        return;
+    }
+    let bench = Bench::start(Settings::default(), "true").await;
+    let guest = bench.cloud.guest.clone();
+    let group = group(&bench).await;
+    for (source, options) in [(DISKS[1].0, "rw"), (DISKS[2].0, "rw,nouuid")] {
+        let disk = made(&bench, &group, source).await.disk_id;
+        attached(&bench, &disk, INSTANCE).await.unwrap();
+        let mount = format!(
+            "mkdir -p /mnt/copy && mount -o {options} /dev/vdd /mnt/copy && touch /mnt/copy/a && echo ok"
+        );
+        assert_eq!(text(&guest, &mount).await, "ok");
+        detached(&bench, &disk, INSTANCE).await.unwrap();
+        assert_eq!(text(&guest, "touch /mnt/copy/b 2>&1 | grep -c 'Input/output error'").await, "1");
+        assert_eq!(text(&guest, "ls /dev | grep -c vdd; true").await, "0");
+        // Still held: this attachment fails, and the disk is available as before.
+        ecs::attach_disk(&bench.client, REGION, &disk, INSTANCE, false).await.unwrap();
+        disk_becomes(&bench.client, REGION, &disk, "Available", soon()).await.unwrap();
+        text(&guest, "umount /mnt/copy").await;
+        attached(&bench, &disk, INSTANCE).await.unwrap();
+        text(
+            &guest,
+            &format!(
+                "mount -o {options} /dev/vdd /mnt/copy && touch /mnt/copy/c && umount /mnt/copy && echo ok"
+            ),
+        )
+        .await;
+        detached(&bench, &disk, INSTANCE).await.unwrap();
+    }
+    // One that is mounted where only its guest sees it, pulled out and deleted: it goes with its guest.
+    let disk = made(&bench, &group, DISKS[1].0).await.disk_id;
+    attached(&bench, &disk, INSTANCE).await.unwrap();
+    assert_eq!(text(&guest, "unshare -m sh -c 'mount /dev/vdd /mnt && touch /mnt/a && echo ok && exec sleep 60' >/run/out & sleep 1; cat /run/out").await, "ok");
+    detached(&bench, &disk, INSTANCE).await.unwrap();
+    ecs::delete_disk(&bench.client, REGION, &disk).await.unwrap();
+    let state = bench.cloud.store.state().to_owned();
+    bench.close().await;
+    assert_gone(&state, &[]).await;
+}
