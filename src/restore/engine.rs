@@ -123,6 +123,9 @@ pub fn step(said: &Said, wish: &Wish, on: &str, disks: &[(String, &Member)], how
             );
         }
     }
+    if name == Some("postgresql") && how != How::Booted && dir.is_some() {
+        shell += PID;
+    }
     let title = engine.map_or("the application", |engine| engine.name);
     let (title, why) = match (&wish.start, engine) {
         (Some(start), _) => {
@@ -180,6 +183,11 @@ done
 [ "${last-}" ] || { echo "no unit of systemd is one of: $units; start it as ever" >&2 && exit 1; }
 systemctl is-active --quiet "$last" || systemctl start "$last"
 "#;
+
+/// Where the number is that of some server here, the one on the copy would not start. Not where the guest has booted by
+/// itself: there the engine may run already.
+const PID: &str =
+    "rm -f \"$dir/postmaster.pid\" # of the server that ran on the original; none runs on the copy\n";
 
 const READY: &str = r#"n=0
 until tail -n 1 "$dir/postmaster.pid" 2>/dev/null | grep -q '^ready'; do

@@ -1,0 +1,144 @@
+//! A printed restore plan is followed, step by step, to a running database with the acknowledged rows.
+
+#[allow(dead_code)] // others need the rest of it
+#[path = "common/bench.rs"]
+mod bench;
+#[path = "common/mod.rs"]
+mod common;
+#[path = "common/follow.rs"]
+mod follow;
+
+use std::process::Stdio;
+
+use appsnap::local::cloud::{INSTANCE, OPERATOR, REGION};
+use appsnap::local::world::Settings;
+use appsnap::report::{Level, Status};
+use bench::{Bench, NEEDS, tick};
+use common::need;
+use follow::Follower;
+use serde_json::{Value, json};
+
+const ENGINE: &str = include_str!("../src/local/engine/postgresql.sh");
+const DATA: &str = "/data/pg";
+/// Marks as the recipe leaves them, and a checkpoint; the freeze does the rest.
+const PRESCRIPT: &str = r#"
+as="setpriv --reuid postgres --regid postgres --init-groups"
+psql=$(printf '%s\n' /usr/lib/postgresql/*/bin/psql | sort -V | tail -n 1)
+$as "$psql" -XqAt -h /run/appsnap-engine/postgresql -c CHECKPOINT postgres
+echo "appsnap-mark: engine=postgresql"
+echo "appsnap-mark: version=$(cat /data/pg/PG_VERSION).0"
+echo "appsnap-mark: datadir=/data/pg"
+"#;
+
+/// A cloud with a database under load, a copy of it, and what happened to it since.
+struct Site {
+    bench: Bench,
+    follower: Follower,
+    group: String,
+    /// Acknowledged before the copy was made.
+    acked: u64,
+}
+
+impl Site {
+    async fn start() -> Self {
+        let bench = Bench::start(Settings::default(), PRESCRIPT).await;
+        let follower = Follower::new(&bench.client, REGION);
+        bench.cloud.guest.write_file("/root/engine.sh", ENGINE.as_bytes(), "700").await.unwrap();
+        let site = Self { bench, follower, group: String::new(), acked: 0 };
+        site.engine(&format!("make {DATA}")).await;
+        site.engine(&format!("start {DATA}")).await;
+        site.engine("load busy 120").await;
+        site.bench.until("[ \"$(sh /root/engine.sh acked)\" -gt 50 ]").await;
+        let acked = site.engine("acked").await.parse().unwrap();
+        let report = site.bench.send(tick("2026-11-22T03:00:00Z", json!({}))).await.report;
+        let unit = &report.units[0];
+        assert_eq!((report.status, unit.level), (Status::Succeeded, Level::Application), "{unit:?}");
+        let group = unit.snapshot_group_id.clone().unwrap();
+        site.engine("unload").await;
+        // What came after the copy, and is not wanted.
+        let after = "DELETE FROM acked; INSERT INTO acked VALUES (-1); CHECKPOINT;";
+        site.run(&format!("$as $bin/psql -XqAt -h /run/appsnap-engine/postgresql -c '{after}' postgres"))
+            .await;
+        assert_eq!(site.engine("count").await, "-1");
+        Self { group, acked, ..site }
+    }
+
+    /// A line in the guest, with the means of PostgreSQL's owner.
+    async fn run(&self, line: &str) -> String {
+        let line = format!(
+            "as='setpriv --reuid postgres --regid postgres --init-groups'\nbin=$(dirname \
+             \"$(printf '%s\\n' /usr/lib/postgresql/*/bin/psql | sort -V | tail -n 1)\")\n{line}\n"
+        );
+        self.follower.run(INSTANCE, &line).await.trim().to_owned()
+    }
+
+    async fn engine(&self, verb: &str) -> String {
+        self.follower.run(INSTANCE, &format!("sh /root/engine.sh {verb}")).await.trim().to_owned()
+    }
+
+    /// What `appsnap restore GROUP --plan --json` prints.
+    async fn plan(&self, options: &[&str]) -> Value {
+        serde_json::from_str(&self.printed(&[&["--json"], options].concat()).await).unwrap()
+    }
+
+    async fn printed(&self, options: &[&str]) -> String {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_appsnap"));
+        command.args(["restore", &self.group, "--plan", "--region", REGION]).args(options);
+        command.env("APPSNAP_ECS_ENDPOINT", self.bench.cloud.endpoint());
+        command.env("APPSNAP_CA_BUNDLE", &self.bench.cloud.ca_file);
+        command
+            .env("ALIBABA_CLOUD_ACCESS_KEY_ID", OPERATOR.0)
+            .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", OPERATOR.1);
+        let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Every row that was acknowledged before the copy is there, and none from after it.
+    async fn rows_are_as_at_the_copy(&self, on: &str, socket: &str) {
+        let ask = format!(
+            "setpriv --reuid postgres --regid postgres --init-groups /usr/lib/postgresql/*/bin/psql -XqAt -h {socket} \
+             -c 'SELECT count(*) FILTER (WHERE n BETWEEN 1 AND {}), min(n) FROM acked' postgres",
+            self.acked
+        );
+        let rows = self.follower.run(on, &ask).await;
+        assert_eq!(rows.trim(), format!("{}|1", self.acked));
+    }
+}
+
+fn ready() -> bool {
+    need(&NEEDS) && need(&["/usr/lib/postgresql"])
+}
+
+/// What people are to paste is good for their shell.
+fn shells_read(text: &str) {
+    let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("       ")).collect();
+    assert!(lines.len() > 50, "{text}");
+    for shell in [&["dash"][..], &["bash"], &["busybox", "sh"]] {
+        let mut command = std::process::Command::new(shell[0]);
+        command.args(&shell[1..]).args(["-n", "-c", &lines.join("\n")]);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{shell:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[tokio::test]
+async fn beside_the_plan_leads_to_a_second_database_and_the_first_stays_as_it_is() {
+    if !ready() {
+        return;
+    }
+    let mut site = Site::start().await;
+    // As the plan's own note tells it, in the background.
+    let start = "mkdir -p /run/second && chown postgres /run/second && setpriv --reuid postgres --regid postgres \
+                 --init-groups $(printf '%s\\n' /usr/lib/postgresql/*/bin/pg_ctl | sort -V | tail -n 1) start -w -s \
+                 -D /restore/data/pg -l /run/second/log -o '-p 5433 -c listen_addresses= -c archive_mode=off \
+                 -c unix_socket_directories=/run/second' || { cat /run/second/log >&2; exit 1; }";
+    let plan = site.plan(&["--beside", "--start", start]).await;
+    site.follower.follow(&plan).await;
+    shells_read(&site.printed(&["--beside", "--start", start]).await);
+    site.rows_are_as_at_the_copy(INSTANCE, "/run/second -p 5433").await;
+    assert_eq!(site.engine("count").await, "-1");
+    let mounts = site.run("findmnt -no TARGET,OPTIONS /restore/logs || grep restore /proc/mounts").await;
+    assert!(mounts.contains("/restore/logs") && mounts.contains("nouuid"), "{mounts}");
+    site.bench.close().await;
+}
