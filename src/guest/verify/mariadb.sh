@@ -82,7 +82,7 @@ words="$words|ready for connections"
 tell() { # the counts say how many there were of what is cut short
     cat "$own/out" "$own/server.log" 2>/dev/null >"$own/all"
     fact rolledBack "$(grep -c 'Rolled back recovered transaction\|Rolling back trx with id' "$own/all")"
-    fact prepared "$(grep -c 'in the XA prepared state\|in prepared state after recovery' "$own/all")"
+    fact prepared "$(grep -c 'was in the XA prepared state' "$own/all")"
     grep -E "$words" "$own/all" | awk '/Rolled back recovered|Rolling back trx/ && ++n > 6 { next }
         { print "log: " substr($0, 1, 200) }' | head -n 40
 }

@@ -128,7 +128,7 @@ unload() {
 
 acked() { tail -n 1 "$run/acked" | grep . || echo 0; }
 count() { echo 'SELECT COALESCE(MAX(n), 0) FROM app.acked;' | sql; }
-conf() { echo "SOCKET=$socket"; }
+conf() { echo "socket=$socket"; }
 
 verb=${1:-}
 case $verb in
