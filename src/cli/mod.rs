@@ -10,6 +10,8 @@ mod invoke;
 mod local;
 mod pin;
 mod ram;
+mod recipe;
+mod recipe_guest;
 mod restore;
 mod sequence;
 mod show;
@@ -47,6 +49,8 @@ enum Verb {
     Sequence(sequence::Args),
     /// Print the RAM policies and trust documents to paste.
     Ram(ram::Args),
+    /// List, print or install prescript and postscript for a database.
+    Recipe(recipe::Args),
     /// Register the guest's commands, so that the role needs no RunCommand.
     Pin(pin::Args),
     /// List snapshot groups, newest first: by policy, instance, time, level.
@@ -59,7 +63,7 @@ enum Verb {
 }
 
 /// Verbs of the public face that are still to come.
-const PLANNED: [&str; 4] = ["run", "status", "verify", "recipe"];
+const PLANNED: [&str; 3] = ["run", "status", "verify"];
 
 /// Reads the command line and runs the verb.
 pub fn main() -> ExitCode {
@@ -76,6 +80,7 @@ pub fn main() -> ExitCode {
             Verb::Invoke(args) => invoke::run(args).await,
             Verb::Sequence(args) => sequence::run(&args),
             Verb::Ram(args) => ram::run(&args),
+            Verb::Recipe(args) => recipe::run(args).await,
             Verb::Pin(args) => pin::run(args).await,
             Verb::Groups(args) => groups::run(args).await,
             Verb::Restore(args) => restore::run(args).await,

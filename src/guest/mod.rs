@@ -13,10 +13,14 @@
 //!
 //! [`plugin`] is the other engine: one command that runs the vendor's app-snapshot-plugin. [`look`] is the command of a
 //! check, which only looks. [`verify`] is the work of a verification, on an instance that lends itself to it.
+//!
+//! [`recipes`] are scripts for databases, which an operator installs ([`install`]); no run needs them.
 
+pub mod install;
 pub mod look;
 pub mod pinned;
 pub mod plugin;
+pub mod recipes;
 pub mod render;
 pub mod told;
 pub mod verify;
