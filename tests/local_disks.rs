@@ -12,7 +12,7 @@ mod guests;
 
 use std::time::Duration;
 
-use appsnap::acs::Error;
+use appsnap::acs::{Call, Error, Kind};
 use appsnap::api::ecs::{self, CreateDisk, Disk, disk_becomes};
 use appsnap::clock::Clock;
 use appsnap::local::cloud::{DISKS, INSTANCE, REGION};
@@ -22,6 +22,7 @@ use appsnap::local::world::Settings;
 use bench::{Bench, NEEDS};
 use guests::{assert_gone, text};
 use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 
 fn needs() -> bool {
     common::need(&[&NEEDS[..], &TOOLS, &["findmnt", "lsblk"]].concat())
@@ -169,6 +170,100 @@ async fn a_mounted_disk_is_pulled_out_under_whoever_uses_it_and_comes_back_when_
     assert_eq!(text(&guest, "unshare -m sh -c 'mount /dev/vdd /mnt && touch /mnt/a && echo ok && exec sleep 60' >/run/out & sleep 1; cat /run/out").await, "ok");
     detached(&bench, &disk, INSTANCE).await.unwrap();
     ecs::delete_disk(&bench.client, REGION, &disk).await.unwrap();
+    let state = bench.cloud.store.state().to_owned();
+    bench.close().await;
+    assert_gone(&state, &[]).await;
+}
+
+/// One call of the vendor's by its name, with the operator's key.
+async fn call(bench: &Bench, action: &'static str, params: &[(&str, &str)]) -> Value {
+    let mut call = Call::new(&ecs::ECS, action, REGION, Kind::Once);
+    for (name, value) in params {
+        call = call.param(name, value);
+    }
+    bench.client.call(&call).await.unwrap()
+}
+
+/// Waits until the instance is in this state.
+async fn instance_becomes(bench: &Bench, id: &str, status: &str) {
+    for _ in 0..300 {
+        let found = ecs::describe_instances(&bench.client, REGION, &[id.to_owned()], &[]).await.unwrap();
+        if found[0].status == status {
+            return;
+        }
+        Clock::system().sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{id} is never {status}");
+}
+
+/// Runs a command by Cloud Assistant and gives its output.
+async fn by_assistant(bench: &Bench, instance: &str, script: &str) -> String {
+    let wanted = [("Type", "RunShellScript"), ("CommandContent", script), ("InstanceId.1", instance)];
+    let region = ("RegionId", REGION);
+    let run = call(bench, "RunCommand", &[&wanted[..], &[region]].concat()).await;
+    let id = run["InvokeId"].as_str().unwrap().to_owned();
+    for _ in 0..100 {
+        let asked = [region, ("InvokeId", &id), ("ContentEncoding", "PlainText")];
+        let all = call(bench, "DescribeInvocationResults", &asked).await;
+        let result = &all["Invocation"]["InvocationResults"]["InvocationResult"][0];
+        if result["InvokeRecordStatus"] == "Finished" {
+            return result["Output"].as_str().unwrap().trim().to_owned();
+        }
+        Clock::system().sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the command never ended");
+}
+
+#[tokio::test]
+async fn a_guest_is_stopped_rolled_back_and_started_again_from_its_disks() {
+    if !needs() {
+        return;
+    }
+    let bench =
+        Bench::start(Settings { upload: Duration::from_millis(200), ..Settings::default() }, "true").await;
+    let guest = bench.cloud.guest.clone();
+    for path in ["/data/kept", "/logs/kept", "/root/kept"] {
+        guest.write_file(path, b"then\n", "644").await.unwrap();
+    }
+    text(&guest, "sync").await;
+    let group = group(&bench).await;
+    for path in ["/data/kept", "/logs/kept", "/root/kept"] {
+        guest.write_file(path, b"now\n", "644").await.unwrap();
+    }
+    // One that goes on until it is asked to end, and then tells; and one more disk.
+    let polite = r#"trap 'echo asked >/data/told; sync; exit' TERM; while :; do sleep 0.1; done"#;
+    guest.spawn(polite, &[]).await.unwrap();
+    let extra = made(&bench, &group, DISKS[1].0).await;
+    attached(&bench, &extra.disk_id, INSTANCE).await.unwrap();
+    let instance = ("InstanceId", INSTANCE);
+    call(&bench, "StopInstance", &[instance, ("StoppedMode", "KeepCharging")]).await;
+    instance_becomes(&bench, INSTANCE, "Stopped").await;
+    assert!(!guest.exec("true", &[], b"", guests::SHORT).await.is_ok_and(|done| done.ok()), "it is off");
+    let logs = group.iter().find(|(disk, _)| disk == DISKS[2].0).unwrap();
+    call(&bench, "ResetDisk", &[("DiskId", &logs.0), ("SnapshotId", &logs.1)]).await;
+    disk_becomes(&bench.client, REGION, &logs.0, "In_use", soon()).await.unwrap();
+    call(&bench, "StartInstance", &[instance]).await;
+    instance_becomes(&bench, INSTANCE, "Running").await;
+    // What was reset is as it was then, all else as it was at the end; the mounts are those of before.
+    let seen = "cat /data/kept /data/told /logs/kept /root/kept; ls /mnt; cat /sys/block/vdd/serial";
+    assert_eq!(
+        by_assistant(&bench, INSTANCE, seen).await,
+        format!("now\nasked\nthen\nnow\n{}", extra.serial_number)
+    );
+    let prescript = text(&guest, "mount -t ext4,xfs | wc -l; cat /run/appsnap-metadata | wc -l").await;
+    assert_eq!(prescript, "4\n1", "three disks and the agent's directory; the plugin finds its role");
+    // While it is off, disks change hands all the same.
+    call(&bench, "StopInstance", &[instance, ("ForceStop", "true")]).await;
+    instance_becomes(&bench, INSTANCE, "Stopped").await;
+    detached(&bench, &extra.disk_id, INSTANCE).await.unwrap();
+    let other = made(&bench, &group, DISKS[2].0).await;
+    attached(&bench, &other.disk_id, INSTANCE).await.unwrap();
+    call(&bench, "StartInstance", &[instance]).await;
+    instance_becomes(&bench, INSTANCE, "Running").await;
+    assert_eq!(
+        text(&guest, "cat /sys/block/vdd/serial; ls /sys/block | wc -l").await,
+        format!("{}\n4", other.serial_number)
+    );
     let state = bench.cloud.store.state().to_owned();
     bench.close().await;
     assert_gone(&state, &[]).await;

@@ -165,6 +165,24 @@ def main():
     ecs.delete_disk_with_options(ecs_models.DeleteDiskRequest(disk_id=made), RUNTIME)
     assert disk("All") is None
 
+    def instance(status):
+        found = ecs.describe_instances_with_options(ecs_models.DescribeInstancesRequest(
+            region_id=REGION, instance_ids=json.dumps(["i-vendor"]), status=status), RUNTIME).body.instances.instance
+        return found[0] if found else None
+
+    reset = ecs_models.ResetDiskRequest(disk_id=members[0].source_disk_id, snapshot_id=ids[0])
+    refused("IncorrectInstanceStatus", ecs.reset_disk_with_options, reset, RUNTIME)
+    ecs.stop_instance_with_options(ecs_models.StopInstanceRequest(
+        instance_id="i-vendor", stopped_mode="KeepCharging", force_stop=False), RUNTIME)
+    assert settled("the instance stops", lambda: instance("Stopped")).stopped_mode == "KeepCharging"
+    settled("the snapshots are done", lambda: ecs.describe_snapshots_with_options(ecs_models.DescribeSnapshotsRequest(
+        region_id=REGION, status="accomplished"), RUNTIME).body.total_count == 2)
+    ecs.reset_disk_with_options(reset, RUNTIME)
+    made = members[0].source_disk_id
+    settled("the disk is rolled back", lambda: disk("In_use"))
+    ecs.start_instance_with_options(ecs_models.StartInstanceRequest(instance_id="i-vendor"), RUNTIME)
+    settled("the instance starts", lambda: instance("Running"))
+
     wrong = Ecs(config("LTAI5tVendor", "not the secret"))
     refused("SignatureDoesNotMatch", wrong.describe_regions_with_options, ecs_models.DescribeRegionsRequest(), RUNTIME)
     refused("InvalidDiskId.NotFound", ecs.create_snapshot_group_with_options, ecs_models.CreateSnapshotGroupRequest(

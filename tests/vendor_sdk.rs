@@ -67,7 +67,14 @@ async fn play(cloud: Cloud, mut effects: mpsc::UnboundedReceiver<Effect>) {
             Effect::CloneDisk { snapshot_id, .. } => cloud.report(Happening::DiskCloned { snapshot_id }),
             Effect::DiskFromSnapshot { disk_id, .. }
             | Effect::AttachDisk { disk_id, .. }
-            | Effect::DetachDisk { disk_id, .. } => cloud.report(Happening::DiskReady { disk_id }),
+            | Effect::DetachDisk { disk_id, .. }
+            | Effect::ResetDisk { disk_id, .. } => cloud.report(Happening::DiskReady { disk_id }),
+            Effect::StopInstance { instance_id, .. } => {
+                cloud.report(Happening::Instance { instance_id, running: false });
+            }
+            Effect::StartInstance { instance_id } => {
+                cloud.report(Happening::Instance { instance_id, running: true });
+            }
             Effect::StopCommand { .. }
             | Effect::DeleteDisk { .. }
             | Effect::DeleteSnapshot { .. }

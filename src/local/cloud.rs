@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -11,10 +11,11 @@ use tokio::task::JoinSet;
 
 use super::agent::Agent;
 use super::fc::{Fc, Function};
-use super::guest::{DiskSpec, Guest, GuestSpec};
-use super::hands::{Agents, Hands};
-use super::host::{Failure, lock};
-use super::plugin::{self, Metadata, ROLE};
+use super::guest::{DiskSpec, Guest};
+use super::hands::Hands;
+use super::host::Failure;
+use super::plugin::ROLE;
+use super::power::Power;
 use super::robot::Brand;
 use super::server::{Cloud, Server};
 use super::sink::Sink;
@@ -48,12 +49,8 @@ pub const WEBHOOK_SECRET: &str = "whsec_YXBwc25hcC1sb2NhbC1jbG91ZC13ZWJob29rLWtl
 const ROBOT_SECRETS: [(Brand, &str); 2] =
     [(Brand::DingTalk, "SEClocal0dingtalk"), (Brand::Feishu, "local0feishu")];
 
-/// Seconds that the guest's credentials last: for an `appsnap local` that is forgotten over a weekend.
-const LONG: u32 = 7 * 24 * 3600;
 /// MiB of an image, which is sparse: room for a database and its log.
 const IMAGE_MIB: u64 = 768;
-/// How often an agent reports output.
-const TICK: Duration = Duration::from_millis(300);
 const PRESCRIPT: &str =
     "#!/bin/sh\n# A real one locks the database here.\necho \"appsnap-mark: phase=$APPSNAP_PHASE\"\n";
 const POSTSCRIPT: &str = "#!/bin/sh\n# A real one unlocks here; it is told what was reached.\necho \"outcome so far: $APPSNAP_OUTCOME\"\n";
@@ -76,8 +73,7 @@ pub struct LocalCloud {
     pub ca_file: PathBuf,
     /// Its state: instances, disks, roles.
     pub cloud: Cloud,
-    agents: Agents,
-    clock: Clock,
+    power: Power,
     _work: JoinSet<()>,
 }
 
@@ -100,32 +96,27 @@ impl LocalCloud {
             .await
             .map_err(io("the API cannot listen"))?;
         let store = Arc::new(Store::create(None, 8 * 1024).await?);
-        let spec = GuestSpec {
-            instance_id: INSTANCE.into(),
-            disks: DISKS
-                .iter()
-                .map(|(id, filesystem, mount, _)| DiskSpec {
-                    disk_id: (*id).into(),
-                    size_mib: IMAGE_MIB,
-                    filesystem: *filesystem,
-                    mount: Some((*mount).into()),
-                })
-                .collect(),
+        let power = Power {
+            cloud: cloud.clone(),
+            store: store.clone(),
+            clock: clock.clone(),
+            agents: Arc::default(),
             ca_pem: server.ca_pem.clone(),
-            hosts: Vec::new(),
+            endpoint: endpoint(&server),
+            plugin_faults,
         };
-        let guest = Arc::new(Guest::start(clock, &store, &spec).await?);
+        let disks = DISKS.iter().map(|(id, filesystem, mount, _)| DiskSpec {
+            disk_id: (*id).into(),
+            size_mib: IMAGE_MIB,
+            filesystem: *filesystem,
+            mount: Some((*mount).into()),
+        });
+        let guest = power.add(INSTANCE.into(), disks.collect()).await?;
         let own = "rm -f /etc/os-release && cat >/etc/os-release";
         let written = guest.exec(own, &[], OS_RELEASE.as_bytes(), Duration::from_secs(10)).await?;
         written.checked("the guest gets no os-release")?;
-        let role = format!("acs:ram::{ACCOUNT}:role/{ROLE}");
-        let session =
-            cloud.look(|world, now| world.service_session(now, "ecs.aliyuncs.com", &role, INSTANCE, LONG));
-        if let Some(session) = &session {
-            let metadata = Metadata { endpoint: &endpoint(&server), region_id: REGION, session };
-            plugin::install(&guest, &metadata, &plugin_faults).await?;
-        }
-        let agent = Agent::new(clock, &guest, TICK);
+        power.install_plugin(&guest).await?;
+        let agent = power.agent(INSTANCE).ok_or_else(|| Failure("the guest has no agent".into()))?;
         let sink = Sink::start(Secret::new(WEBHOOK_SECRET), clock.clone())
             .await
             .map_err(io("the webhook sink cannot listen"))?;
@@ -136,29 +127,9 @@ impl LocalCloud {
         tokio::fs::write(&ca_file, &server.ca_pem).await.map_err(io("the CA cannot be written"))?;
         let function = Fc::new(deployed(&server, &sink, &ca_file, bootstrap), cloud.clone(), clock.clone());
         server.serve_function(function.clone());
-        let agents: Agents = Arc::new(Mutex::new([(INSTANCE.to_owned(), agent.clone())].into()));
-        let hands = Hands {
-            cloud: cloud.clone(),
-            store: store.clone(),
-            agents: agents.clone(),
-            clock: clock.clone(),
-            plugin_faults,
-        };
         let mut work = JoinSet::new();
-        work.spawn(hands.work(todo));
-        Ok(Self {
-            server,
-            store,
-            guest,
-            agent,
-            sink,
-            function,
-            ca_file,
-            cloud,
-            agents,
-            clock: clock.clone(),
-            _work: work,
-        })
+        work.spawn(Hands { power: power.clone() }.work(todo));
+        Ok(Self { server, store, guest, agent, sink, function, ca_file, cloud, power, _work: work })
     }
 
     /// Starts guests for further instances, side by side; the world has to know instances and disks.
@@ -168,19 +139,20 @@ impl LocalCloud {
     ) -> Result<BTreeMap<String, Arc<Guest>>, Failure> {
         let mut starting = JoinSet::new();
         for (instance_id, disks) in wanted {
-            let (clock, store) = (self.clock.clone(), self.store.clone());
-            let ca_pem = self.server.ca_pem.clone();
-            let spec = GuestSpec { instance_id, disks, ca_pem, hosts: Vec::new() };
-            starting.spawn(async move { Guest::start(&clock, &store, &spec).await });
+            let power = self.power.clone();
+            starting.spawn(async move { power.add(instance_id, disks).await });
         }
         let mut guests = BTreeMap::new();
         while let Some(started) = starting.join_next().await {
             let guest = started.map_err(|error| Failure(format!("a guest does not start: {error}")))??;
-            guests.insert(guest.instance_id().to_owned(), Arc::new(guest));
+            guests.insert(guest.instance_id().to_owned(), guest);
         }
-        let agents = guests.iter().map(|(id, guest)| (id.clone(), Agent::new(&self.clock, guest, TICK)));
-        lock(&self.agents).extend(agents);
         Ok(guests)
+    }
+
+    /// The real guest of an instance, running or stopped.
+    pub fn guest_of(&self, instance_id: &str) -> Option<Arc<Guest>> {
+        self.power.agent(instance_id).map(|agent| agent.guest().clone())
     }
 
     /// Writes the vendor's pair of scripts into the guest, with an octal mode.

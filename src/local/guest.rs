@@ -4,13 +4,14 @@
 //! Its file systems really freeze. So this process never opens them; children do, and nobody waits for those for ever.
 
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 
-use super::host::{self, Failure, Output};
+use super::host::{self, Failure, Output, lock};
 use super::reaper;
 use super::store::{Filesystem, Store, enter};
 use crate::clock::Clock;
@@ -46,26 +47,45 @@ pub struct GuestSpec {
     pub hosts: Vec<String>,
 }
 
-/// A running guest. It lives until [`Guest::stop`] or the end of its store.
+/// A guest. It runs until [`Guest::stop`] or the end of its store, and can be started again.
 pub struct Guest {
     store: Arc<Store>,
     clock: Clock,
     instance_id: String,
     mounts: Vec<String>,
-    init: u32,
-    /// Its `unshare`, the parent of its process 1.
-    _parent: Child,
+    /// With the disks that it has now.
+    spec: Mutex<GuestSpec>,
+    init: AtomicU32,
+    /// Its `unshare`, the parent of its process 1; none while it is stopped.
+    parent: Mutex<Option<Child>>,
 }
 
 impl Guest {
     /// Makes what disks are missing, mounts them and starts the guest's process 1; a fraction of a second.
     pub async fn start(clock: &Clock, store: &Arc<Store>, spec: &GuestSpec) -> Result<Self, Failure> {
-        let table = disk_table(store, spec)?;
+        disk_table(store, spec)?;
         for disk in &spec.disks {
             if !store.disk(&disk.disk_id).exists() {
                 store.create_disk(&disk.disk_id, disk.size_mib, disk.filesystem).await?;
             }
         }
+        let guest = Self {
+            store: store.clone(),
+            clock: clock.clone(),
+            instance_id: spec.instance_id.clone(),
+            mounts: spec.disks.iter().filter_map(|disk| disk.mount.clone()).collect(),
+            spec: Mutex::new(spec.clone()),
+            init: AtomicU32::new(0),
+            parent: Mutex::new(None),
+        };
+        guest.boot().await?;
+        Ok(guest)
+    }
+
+    /// Starts it from the disks that it has, after [`stop`](Self::stop). Those that were attached later are not mounted.
+    pub async fn boot(&self) -> Result<(), Failure> {
+        let (store, spec) = (&self.store, lock(&self.spec).clone());
+        let table = disk_table(store, &spec)?;
         let _turn = store.turn.lock().await;
         let top = store.state().join("guests").join(&spec.instance_id);
         if top.with_extension("loops").exists() {
@@ -81,14 +101,11 @@ impl Guest {
         command.args(["sh", "-c", PREPARE, "appsnap-guest"]).arg(top).args([&spec.instance_id, INIT]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         match tokio::time::timeout(Duration::from_secs(60), boot(command, &table)).await {
-            Ok(Ok((parent, init))) => Ok(Self {
-                store: store.clone(),
-                clock: clock.clone(),
-                instance_id: spec.instance_id.clone(),
-                mounts: spec.disks.iter().filter_map(|disk| disk.mount.clone()).collect(),
-                init,
-                _parent: parent,
-            }),
+            Ok(Ok((parent, init))) => {
+                self.init.store(init, Ordering::SeqCst);
+                *lock(&self.parent) = Some(parent);
+                Ok(())
+            }
             failed => {
                 let why =
                     failed.map_or("no answer for 60 s".to_owned(), |said| said.err().unwrap_or_default());
@@ -105,10 +122,10 @@ impl Guest {
 
     /// Its process 1, as the host counts.
     pub fn init(&self) -> u32 {
-        self.init
+        self.init.load(Ordering::SeqCst)
     }
 
-    /// Where its disks are mounted, `/` first.
+    /// Where its disks are mounted at the start, `/` first.
     pub fn mounts(&self) -> &[String] {
         &self.mounts
     }
@@ -117,7 +134,7 @@ impl Guest {
     /// child of process 0; SIGKILL to it is not SIGKILL to its `nsenter`, see [`host::children`].
     pub fn command(&self, argv: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["-t", &self.init.to_string(), "-m", "-u", "-i", "-p", "-r", "-w", "--"]).args(argv);
+        command.args(["-t", &self.init().to_string(), "-m", "-u", "-i", "-p", "-r", "-w", "--"]).args(argv);
         command.env_clear().env("PATH", PATH).env("HOME", "/root").env("LANG", "C").process_group(0);
         command
     }
@@ -195,7 +212,7 @@ impl Guest {
 
     fn probe(&self, mount: &str) -> Result<Child, Failure> {
         let mut command = Command::new("rmdir");
-        command.arg(format!("/proc/{}/root{mount}/.appsnap-not-there", self.init));
+        command.arg(format!("/proc/{}/root{mount}/.appsnap-not-there", self.init()));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.spawn().map_err(|error| self.unprobed(mount, &error))
     }
@@ -204,18 +221,31 @@ impl Guest {
         Failure(format!("cannot probe {mount} of {}: {why}", self.instance_id))
     }
 
-    /// Plugs a disk of the store in while it runs: the guest finds it by its serial, under the next free name, not mounted.
+    /// Plugs a disk of the store in: while it runs, the guest finds it by its serial, under the next free name, not mounted.
     pub async fn attach(&self, disk_id: &str) -> Result<(), Failure> {
-        self.plug("attach", disk_id).await
+        self.plug("attach", disk_id).await?;
+        let (disk_id, size_mib) = (disk_id.to_owned(), 0);
+        lock(&self.spec).disks.push(DiskSpec {
+            disk_id,
+            size_mib,
+            filesystem: Filesystem::None,
+            mount: None,
+        });
+        Ok(())
     }
 
-    /// Pulls a disk out while it runs. File systems of it that are mounted are shut down, as if the device were gone.
+    /// Pulls a disk out. File systems of it that are mounted are shut down, as if the device were gone.
     pub async fn detach(&self, disk_id: &str) -> Result<(), Failure> {
-        self.plug("detach", disk_id).await
+        self.plug("detach", disk_id).await?;
+        lock(&self.spec).disks.retain(|disk| disk.disk_id != disk_id);
+        Ok(())
     }
 
     async fn plug(&self, verb: &str, disk_id: &str) -> Result<(), Failure> {
         let _turn = self.store.turn.lock().await;
+        if lock(&self.parent).is_none() {
+            return Ok(());
+        }
         let top = self.store.state().join("guests").join(&self.instance_id).display().to_string();
         let image = self.store.inner_disk(disk_id).display().to_string();
         let done = self.store.inside(PLUG, &[verb, &top, serial(disk_id), &image]).await?;
@@ -231,11 +261,28 @@ impl Guest {
         self.store.inside(r#"for at; do fsfreeze --unfreeze "$at" & done; wait"#, &paths).await.map(|_| ())
     }
 
+    /// Asks its processes to end and waits for that, ten seconds at most, as a system that shuts down does; then ends it.
+    pub async fn shut_down(&self) -> Result<(), Failure> {
+        // Those that were there when it was asked: process 1 starts a new sleeper for one that has ended.
+        let ask = r#"all=; for one in /proc/[0-9]*; do one=${one#/proc/}; case $one in 1 | $$) ;; *) all="$all $one" ;; esac; done
+            kill -TERM -1
+            n=0; while [ $n -lt 100 ]; do
+                left=; for one in $all; do [ ! -e "/proc/$one" ] || left=1; done
+                [ "$left" ] || exit 0
+                sleep 0.1; n=$((n + 1))
+            done"#;
+        // One that does not answer, frozen say, is ended all the same.
+        let _ = self.exec(ask, &[], b"", Duration::from_secs(15)).await;
+        self.stop().await
+    }
+
     /// Ends it, frozen or not, like pulling the plug but for a clean unmount; its disks stay in the store.
     pub async fn stop(&self) -> Result<(), Failure> {
         let _turn = self.store.turn.lock().await;
         let ended = reaper::end_guest(self.store.reaper(), self.store.state(), &self.instance_id).await?;
-        ended.checked(&format!("cannot stop guest {}", self.instance_id)).map(|_| ())
+        ended.checked(&format!("cannot stop guest {}", self.instance_id))?;
+        *lock(&self.parent) = None;
+        Ok(())
     }
 }
 

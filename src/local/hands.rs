@@ -1,29 +1,17 @@
 //! What carries out the effects of the world: acts on the guests and disks of this machine, reported back.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::agent::{self, Agent};
-use super::host::lock;
+use super::power::Power;
 use super::server::Cloud;
-use super::store::Store;
 use super::windows;
-use super::world::{CommandNews, Effect, Happening, PluginFault, Task};
-use crate::clock::Clock;
-
-/// The agents of the real guests, by instance.
-pub(super) type Agents = Arc<Mutex<BTreeMap<String, Agent>>>;
+use super::world::{CommandNews, Effect, Happening, Task};
 
 /// What carries out effects.
 pub(super) struct Hands {
-    pub(super) cloud: Cloud,
-    pub(super) store: Arc<Store>,
-    pub(super) agents: Agents,
-    pub(super) clock: Clock,
-    pub(super) plugin_faults: Vec<PluginFault>,
+    pub(super) power: Power,
 }
 
 impl Hands {
@@ -36,69 +24,63 @@ impl Hands {
         }
     }
 
-    fn agent(&self, instance_id: &str) -> Option<Agent> {
-        lock(&self.agents).get(instance_id).cloned()
-    }
-
     fn carry_out(&self, effect: Effect, under_way: &mut JoinSet<()>) {
+        let Power { cloud, store, clock, plugin_faults, .. } = &self.power;
         match effect {
             Effect::RunCommand(task) if task.instance_id == windows::INSTANCE => {
-                let (cloud, clock, faults) =
-                    (self.cloud.clone(), self.clock.clone(), self.plugin_faults.clone());
+                let (cloud, clock, faults) = (cloud.clone(), clock.clone(), plugin_faults.clone());
                 under_way.spawn(async move { windows::run(&cloud, &clock, &task, &faults).await });
             }
             // Without a guest nobody takes it up, and the world ends it as the real cloud does.
             Effect::RunCommand(task) => {
-                if let Some(agent) = self.agent(&task.instance_id) {
-                    under_way.spawn(command(agent, self.cloud.clone(), task));
+                if let Some(agent) = self.power.agent(&task.instance_id) {
+                    under_way.spawn(command(agent, cloud.clone(), task));
                 }
             }
             Effect::StopCommand { invoke_id, instance_id } => {
-                if let Some(agent) = self.agent(&instance_id) {
+                if let Some(agent) = self.power.agent(&instance_id) {
                     agent.stop(&invoke_id);
                 }
             }
             // Nothing is copied of a disk that no guest has.
-            Effect::CloneDisk { disk_id, snapshot_id, .. } if !self.store.disk(&disk_id).exists() => {
-                self.cloud.report(Happening::DiskCloned { snapshot_id });
+            Effect::CloneDisk { disk_id, snapshot_id, .. } if !store.disk(&disk_id).exists() => {
+                cloud.report(Happening::DiskCloned { snapshot_id });
             }
             // At once and in this order: the instant of the cut was drawn by the world.
             Effect::CloneDisk { disk_id, snapshot_id, .. } => {
-                self.cloud.report(match self.store.take_snapshot(&disk_id, &snapshot_id) {
+                cloud.report(match store.take_snapshot(&disk_id, &snapshot_id) {
                     Ok(()) => Happening::DiskCloned { snapshot_id },
                     Err(_) => Happening::DiskCloneFailed { snapshot_id },
                 });
             }
             Effect::DiskFromSnapshot { snapshot_id, disk_id } => {
                 // Without its image a disk never becomes Available, as a restore that fails.
-                if self.store.disk_from_snapshot(&snapshot_id, &disk_id).is_ok() {
-                    self.cloud.report(Happening::DiskReady { disk_id });
+                if store.disk_from_snapshot(&snapshot_id, &disk_id).is_ok() {
+                    cloud.report(Happening::DiskReady { disk_id });
+                }
+            }
+            Effect::ResetDisk { disk_id, snapshot_id } => {
+                if store.reset_disk(&disk_id, &snapshot_id).is_ok() {
+                    cloud.report(Happening::DiskReady { disk_id });
                 }
             }
             Effect::AttachDisk { disk_id, instance_id } => {
-                under_way.spawn(plug(self.agent(&instance_id), self.cloud.clone(), disk_id, true));
+                under_way.spawn(self.power.clone().plug(instance_id, disk_id, true));
             }
             Effect::DetachDisk { disk_id, instance_id } => {
-                under_way.spawn(plug(self.agent(&instance_id), self.cloud.clone(), disk_id, false));
+                under_way.spawn(self.power.clone().plug(instance_id, disk_id, false));
             }
-            Effect::DeleteDisk { disk_id } => drop(self.store.delete_disk(&disk_id)),
-            Effect::DeleteSnapshot { snapshot_id } => drop(self.store.delete_snapshot(&snapshot_id)),
+            Effect::StopInstance { instance_id, force } => {
+                under_way.spawn(self.power.clone().stop(instance_id, force));
+            }
+            Effect::StartInstance { instance_id } => {
+                under_way.spawn(self.power.clone().start(instance_id));
+            }
+            Effect::DeleteDisk { disk_id } => drop(store.delete_disk(&disk_id)),
+            Effect::DeleteSnapshot { snapshot_id } => drop(store.delete_snapshot(&snapshot_id)),
             Effect::EmitEvent(_) => {} // nobody subscribes in the demo
         }
     }
-}
-
-/// An instance without a guest has its disks on paper only.
-async fn plug(agent: Option<Agent>, cloud: Cloud, disk_id: String, attach: bool) {
-    let done = match agent {
-        None => Ok(()),
-        Some(agent) if attach => agent.guest().attach(&disk_id).await,
-        Some(agent) => agent.guest().detach(&disk_id).await,
-    };
-    cloud.report(match done {
-        Ok(()) => Happening::DiskReady { disk_id },
-        Err(_) => Happening::DiskFailed { disk_id },
-    });
 }
 
 async fn command(agent: Agent, cloud: Cloud, task: Task) {

@@ -18,6 +18,7 @@ mod hands;
 pub mod host;
 pub mod inspect;
 pub mod plugin;
+mod power;
 pub mod reaper;
 pub mod scene;
 pub mod seed;

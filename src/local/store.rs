@@ -183,6 +183,13 @@ impl Store {
         clone(&named(snapshot_id, self.snapshot(snapshot_id))?, &named(disk_id, self.disk(disk_id))?)
     }
 
+    /// Makes a disk, which no guest runs with, what the snapshot is; it is the one or the other at any moment.
+    pub fn reset_disk(&self, disk_id: &str, snapshot_id: &str) -> Result<(), Failure> {
+        let (disk, new) = (named(disk_id, self.disk(disk_id))?, self.disk(&format!("{disk_id}-new")));
+        clone(&named(snapshot_id, self.snapshot(snapshot_id))?, &new)?;
+        std::fs::rename(&new, &disk).map_err(|error| at("reset", &disk, &error))
+    }
+
     /// Deletes a disk's image. A guest that has it goes on with the deleted file until it stops.
     pub fn delete_disk(&self, disk_id: &str) -> Result<(), Failure> {
         remove(&named(disk_id, self.disk(disk_id))?)

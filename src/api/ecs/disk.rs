@@ -1,9 +1,7 @@
 //! Disks.
 
-use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::wait::becomes;
 use super::{OperationLock, Tag, call};
 use crate::acs::{Client, Error, Kind, json_list};
 use crate::api::answer::{flag, listed, named, number, pages};
@@ -119,23 +117,6 @@ pub async fn describe_disks_tagged(
     }
     let call = call("DescribeDisks", region_id, Kind::Read).tags(tags).param("MaxResults", 100);
     pages(client, call, "/Disks/Disk", "/NextToken").await
-}
-
-/// Waits until the disk is in this state (`Available`, `In_use`): what is done with disks goes on after its answer. An
-/// attachment that fails in the cloud leaves the disk `Available`, so that waiting for `In_use` ends at the deadline.
-///
-/// # Errors
-/// Those of the look, but for rate limits; `request.deadline`, with the state it is in.
-pub async fn disk_becomes(
-    client: &Client,
-    region_id: &str,
-    disk_id: &str,
-    status: &str,
-    deadline: Timestamp,
-) -> Result<Disk, Error> {
-    let ids = [disk_id.to_owned()];
-    let look = || async { Ok(describe_disks(client, region_id, &ids).await?.pop()) };
-    becomes(client, ("DescribeDisks", disk_id), deadline, status, look, |disk| &disk.status).await
 }
 
 #[cfg(test)]

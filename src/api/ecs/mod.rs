@@ -12,15 +12,14 @@ mod wait;
 use serde::Deserialize;
 
 pub use self::attach::{CreateDisk, attach_disk, create_disk, delete_disk, detach_disk};
-pub use self::disk::{
-    Attachment, Disk, describe_disks, describe_disks_of, describe_disks_tagged, disk_becomes,
-};
+pub use self::disk::{Attachment, Disk, describe_disks, describe_disks_of, describe_disks_tagged};
 pub use self::group::{
     CreateSnapshotGroup, GroupFilter, GroupSnapshot, Snapshot, SnapshotGroup, Which, create_snapshot_group,
     create_snapshot_group_call, describe_snapshot_groups, describe_snapshot_groups_call, describe_snapshots,
     describe_snapshots_of, list_snapshot_groups,
 };
 pub use self::instance::{Instance, describe_instances, instance_ram_role};
+pub use self::wait::disk_becomes;
 pub use super::answer::{OperationLock, Tag};
 use super::answer::{named, pages};
 use crate::acs::{Call, Client, Error, Kind, Product};

@@ -1,30 +1,35 @@
-//! Waiting until something of ECS is in a wanted state.
+//! Waiting until a disk is in a wanted state.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::{Disk, describe_disks};
 use crate::acs::{Client, Detail, Error, Pace, wait_until};
 
 const PACE: Pace = Pace { first: Duration::from_millis(500), factor: 1.5, longest: Duration::from_secs(5) };
 
-/// Looks until the thing's state is `wanted`. `look` gives none where it does not show (yet, or not any more).
-pub(super) async fn becomes<T, F: Future<Output = Result<Option<T>, Error>>>(
+/// Waits until the disk is in this state (`Available`, `In_use`): what is done with disks goes on after its answer. An
+/// attachment that fails in the cloud leaves the disk `Available`, so that waiting for `In_use` ends at the deadline.
+///
+/// # Errors
+/// Those of the look, but for rate limits; `request.deadline`, with the state it is in.
+pub async fn disk_becomes(
     client: &Client,
-    (action, id): (&str, &str),
+    region_id: &str,
+    disk_id: &str,
+    status: &str,
     deadline: Timestamp,
-    wanted: &str,
-    look: impl Fn() -> F,
-    state: impl Fn(&T) -> &str,
-) -> Result<T, Error> {
+) -> Result<Disk, Error> {
+    let ids = [disk_id.to_owned()];
     let last = Mutex::new("not to be seen".to_owned());
     let found = wait_until(client.clock(), PACE, deadline, || async {
-        match look().await {
-            Ok(Some(thing)) if state(&thing) == wanted => Ok(Some(thing)),
-            Ok(thing) => {
-                let state = thing.map_or("not to be seen".to_owned(), |thing| state(&thing).to_owned());
-                *last.lock().unwrap_or_else(PoisonError::into_inner) = state;
+        match describe_disks(client, region_id, &ids).await.map(|mut found| found.pop()) {
+            Ok(Some(disk)) if disk.status == status => Ok(Some(disk)),
+            Ok(disk) => {
+                let seen = disk.map_or("not to be seen".to_owned(), |disk| disk.status);
+                *last.lock().unwrap_or_else(PoisonError::into_inner) = seen;
                 Ok(None)
             }
             Err(error) if error.is_throttled() => Ok(None),
@@ -34,10 +39,10 @@ pub(super) async fn becomes<T, F: Future<Output = Result<Option<T>, Error>>>(
     .await?;
     found.ok_or_else(|| {
         Error::new(Detail {
-            action: action.into(),
-            resource: id.into(),
+            action: "DescribeDisks".into(),
+            resource: disk_id.into(),
             code: "request.deadline".into(),
-            message: format!("the time is up: it is {}, not {wanted}", last.into_inner().unwrap_or_default()),
+            message: format!("the time is up: it is {}, not {status}", last.into_inner().unwrap_or_default()),
             ..Detail::default()
         })
     })

@@ -27,10 +27,8 @@ impl World {
         if bootable {
             return Err(invalid("Bootable", "the local cloud attaches data disks"));
         }
-        if !["Running", "Stopped"].contains(&instance.status.as_str()) {
-            let why = format!("The instance {instance_id} is {}.", instance.status);
-            return Err(ApiError::new(400, "IncorrectInstanceStatus", why));
-        }
+        // Here, and here only, by 400.
+        instance.is_any_of(&["Running", "Stopped"]).map_err(|error| ApiError { status: 400, ..error })?;
         let refused = |code: &str, why: String| Err(ApiError::new(403, code, why));
         if disk.multi_attach {
             let why = format!("The instance type of {instance_id} attaches no multi-attach disk.");
@@ -106,10 +104,7 @@ impl World {
         if disk.status != "In_use" {
             return refused("IncorrectDiskStatus", format!("The disk {disk_id} is {}.", disk.status));
         }
-        if !["Running", "Stopped"].contains(&instance.status.as_str()) {
-            let why = format!("The instance {instance_id} is {}.", instance.status);
-            return refused("IncorrectInstanceStatus", why);
-        }
+        instance.is_any_of(&["Running", "Stopped"])?;
         if let Some(disk) = self.disks.get_mut(&disk_id) {
             disk.status = "Detaching".into();
         }
@@ -165,7 +160,8 @@ impl World {
         }
     }
 
-    fn region_of_disk(&self, params: &mut Params, disk_id: &str) -> String {
+    /// Of a call without RegionId.
+    pub(super) fn region_of_disk(&self, params: &mut Params, disk_id: &str) -> String {
         let own = || self.disks.get(disk_id).map(|disk| disk.region_id.clone());
         params.optional("RegionId").or_else(own).unwrap_or_default()
     }

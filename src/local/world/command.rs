@@ -114,11 +114,7 @@ impl World {
                     "ClientNotRunning",
                     format!("The Cloud Assistant client of {id} is not running."),
                 )),
-                None => Err(ApiError::new(
-                    400,
-                    "DryRunOperation",
-                    "Request validation has been passed with DryRun flag set.",
-                )),
+                None => Err(ApiError::dry_run()),
             };
         }
         let command_id = format!("c-hz0{}", self.dice.word(12));

@@ -47,6 +47,25 @@ pub enum Effect {
         /// `i-…`
         instance_id: String,
     },
+    /// Stop the instance, by force as by pulling the plug; answer with `Instance`.
+    StopInstance {
+        /// `i-…`
+        instance_id: String,
+        /// Whether its system is not asked to shut down.
+        force: bool,
+    },
+    /// Start the instance from its disks; answer with `Instance`.
+    StartInstance {
+        /// `i-…`
+        instance_id: String,
+    },
+    /// Make the disk what the snapshot is; answer with `DiskReady`.
+    ResetDisk {
+        /// `d-…`
+        disk_id: String,
+        /// `s-…`
+        snapshot_id: String,
+    },
     /// The disk is not needed any more.
     DeleteDisk {
         /// `d-…`
@@ -71,6 +90,13 @@ pub enum Happening {
         /// Whether it answers.
         alive: bool,
     },
+    /// The instance runs now, or it does not.
+    Instance {
+        /// `i-…`
+        instance_id: String,
+        /// Whether it does.
+        running: bool,
+    },
     /// Something about a running command.
     Command {
         /// `t-…`
@@ -90,7 +116,7 @@ pub enum Happening {
         /// `s-…`
         snapshot_id: String,
     },
-    /// What was begun with the disk is done: it was made, attached, detached.
+    /// What was begun with the disk is done: it was made, attached, detached, reset.
     DiskReady {
         /// `d-…`
         disk_id: String,

@@ -26,6 +26,8 @@ pub struct Instance {
     pub zone_id: String,
     /// `Running`, `Stopped`, …
     pub status: String,
+    /// How it was stopped: `KeepCharging` or `StopCharging`; empty while it is not.
+    pub stopped_mode: String,
     /// `linux` or `windows`.
     pub os_type: String,
     /// E.g. `Debian  12.5 64 bit`.
@@ -47,6 +49,15 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// What is done with an instance takes one of these states.
+    pub(super) fn is_any_of(&self, states: &[&str]) -> Result<(), ApiError> {
+        if states.contains(&self.status.as_str()) {
+            return Ok(());
+        }
+        let why = format!("The instance {} is {}.", self.id, self.status);
+        Err(ApiError::new(403, "IncorrectInstanceStatus", why))
+    }
+
     /// A locked instance is not to be touched.
     pub(super) fn unlocked(&self) -> Result<(), ApiError> {
         let lock = |why: &str| self.locks.iter().any(|lock| lock == why);
@@ -205,9 +216,11 @@ pub(super) fn locked(locks: &[String]) -> Vec<Value> {
 }
 
 fn show_instance(i: &Instance) -> Value {
+    let running = i.status != "Stopped" || i.stopped_mode.is_empty();
+    let stopped_mode = if running { "Not-applicable" } else { &i.stopped_mode };
     json!({
         "InstanceId": i.id, "InstanceName": i.name, "RegionId": i.region_id, "ZoneId": i.zone_id, "Status": i.status,
-        "OSType": i.os_type, "OSName": i.os_name, "OSNameEn": i.os_name, "StoppedMode": "Not-applicable",
+        "OSType": i.os_type, "OSName": i.os_name, "OSNameEn": i.os_name, "StoppedMode": stopped_mode,
         "OperationLocks": { "LockReason": locked(&i.locks) }, "Tags": i.tags.shown(),
     })
 }

@@ -16,6 +16,7 @@ mod invocation;
 mod params;
 mod plugins;
 mod policy;
+mod power;
 mod registered;
 mod reply;
 mod settings;
@@ -188,6 +189,7 @@ impl World {
                     }
                 }
             }
+            Happening::Instance { instance_id, running } => self.instance_settled(now, &instance_id, running),
             Happening::Command { invoke_id, instance_id, news } => {
                 self.command_news(now, &invoke_id, &instance_id, news)
             }

@@ -30,6 +30,11 @@ impl ApiError {
         )
     }
 
+    /// Nothing stands in the way of what was asked for, and nothing is done.
+    pub fn dry_run() -> Self {
+        Self::new(400, "DryRunOperation", "Request validation has been passed with DryRun flag set.")
+    }
+
     /// The resource that parameter `name` points to is not there, e.g. `InvalidDiskId.NotFound`.
     pub fn not_found(name: &str, id: &str) -> Self {
         Self::new(

@@ -1,6 +1,7 @@
 //! The world as a client sees it.
 
 pub(crate) mod lab;
+mod power;
 mod registered;
 mod rights;
 mod scope;
