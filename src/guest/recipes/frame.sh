@@ -11,7 +11,8 @@
 # A recipe's part says, in this order:
 #   NAME=postgresql BYE='\q'        BYE: the line that ends the client
 #   hold=120 port=5432 ...          its settings and their defaults; `settings hold port ...` reads NAME.conf over them
-#   client() { exec psql ...; }     reads lines from stdin; what it writes goes to a file that `hear` looks into
+#   client() { exec psql ...; }     reads lines from stdin; what it writes goes to a file that `hear` looks into. It runs in
+#                                   the runner: what main found out and client or put_back need, main exports
 #   put_back() { ...; }             only if it changes settings: puts back what "$S/changed" tells, over a new connection
 #   main() { ...; }                 the work, with what stands below
 #   prescript "$@"                  the last line; in the other file: postscript "$@"
@@ -30,7 +31,7 @@
 #   note KEY TEXT, noted KEY   what the postscript compares with
 # A prescript that returns from main with a session open hands it over to the holder; without one it holds nothing. The
 # main of a postscript runs only if a session was handed over; it asks whether the lock is still the same one (fail 14);
-# if it returns, all is let go. Within it `say "$BYE"` right after the question releases at once.
+# if it returns, all is let go. Within it a release may follow the question at once.
 #
 # Exit codes: 0 good; 2 settings; 10 written transactions stayed open; 11 no lock in time; 12 server not reached or login
 # refused; 13 a tool is missing; 14 the lock was lost; 15 a setting was not put back; 16 else; 75 not my turn.
@@ -91,6 +92,7 @@ gone() { # WHO SECONDS: waits until it is
   tick && gone_end=$((NOW + $2))
   while lives "$1"; do tick && [ "$NOW" -lt "$gone_end" ] || return 1; nap; done
 }
+end_group() { env kill -s TERM -- "-$1" 2>/dev/null || :; } # dash's own kill does not reach a group in every version
 end_client() { gone client "$1" || { kill -TERM "$P"; gone client 2; } || { kill -KILL "$P"; gone client 2; }; }
 
 # ---- the session, from outside
@@ -104,8 +106,8 @@ open_session() {
     fail 16 "the processes that hold the lock did not start: $(tail -n 2 "$S/log" 2>&1)"
 }
 comes() { # WHO
-  tick && come_end=$((NOW + 10))
-  until [ -e "$S/$1" ]; do tick && [ "$NOW" -lt "$come_end" ] || return 1; nap; done
+  tick && end=$((NOW + 10))
+  until [ -e "$S/$1" ]; do tick && [ "$NOW" -lt "$end" ] || return 1; nap; done
 }
 hold_for() { tick && echo $((NOW + $1)) >"$S/until.new" && mv "$S/until.new" "$S/until"; } # seconds since boot
 say() { printf '%s\n' "$1" >&3; }
@@ -129,15 +131,14 @@ back() {
   until put_back; do [ $((tries += 1)) -lt 20 ] && sleep 1 3>&- || return 1; done
   rm -f "$S/changed"
 }
-back_by_script() { # what no process did
+back_by_script() { # where no process is left to do it
   [ ! -e "$S/changed" ] || sh "$S/script" back || fail 15 "a setting was not put back; what it was: $(head -n 5 "$S/changed")"
 }
 let_go() { # client, runner and holder are gone and the settings are back, else 1
   { say "$BYE" && exec 3>&-; } 2>/dev/null
   end_client 2
   gone runner 30 && gone holder 30 || return 1
-  OPEN=''
-  back_by_script
+  OPEN='' && back_by_script
   rm -rf "$S"
 }
 
@@ -145,10 +146,11 @@ let_go() { # client, runner and holder are gone and the settings are back, else 
 runner() {
   exec 4<>"$S/in" && exec 3<"$S/in" && exec 4>&- # nobody's death makes an open wait
   keep runner $$ || exit 1
-  client <&3 >>"$S/out" 2>&1 &
+  client <&3 >>"$S/out" 2>&1 3<&- &
   keep client $! || : >"$S/client" # ended already
   exec 3<&-
   wait $!
+  trap : TERM && end_group $$ # what the client left behind
   back
   lives holder && kill -KILL "$P"
 }
@@ -161,7 +163,7 @@ holder() {
   done
   exec 3>&-
   end_client 3
-  lives runner || back # else the runner does, and ends this process
+  lives runner || { end_group "$P" && back; } # else the runner does, and ends this process
   gone runner 60
 }
 

@@ -1,7 +1,8 @@
 # A lock of your own: what stands in /etc/appsnap/generic.conf is run with sh, as root, in the frame's runner. With nothing
 # there it holds nothing, and says so. To build another recipe, copy this part and put your own words in its place.
 #
-#   lock_command    stops the writers, leaves all that counts on disk, ends with 0. Something else: fails with 11
+#   lock_command    stops the writers, leaves all that counts on disk, ends with 0. Something else: fails with 11. What it
+#                   leaves running in its process group is ended before the unlock
 #   unlock_command  undoes that. Run once whatever happened, again while it fails; has to be fit for "nothing is locked"
 #   check_command   is it still locked? Run by the postscript, before the unlock; 0 is yes. Without it nobody asks
 #   mark_command    prints positions while it is locked, lines KEY=VALUE: they become marks
@@ -15,17 +16,11 @@ settings lock_command unlock_command check_command mark_command lock_wait hold
 
 put_back() { sh -c "$unlock_command"; }
 
-# In a session of its own, so that all of it can be ended.
-run() {
-  setsid sh -c "$1" </dev/null 3>&- &
-  wait $!
-}
 client() {
-  trap 'env kill -s TERM -- "-$!"; exit 1' TERM
-  run "$lock_command" || { echo "it ended with $?" && exit; }
+  sh -c "$lock_command" </dev/null || { echo "it ended with $?" && exit; }
   echo "$NAME: locked"
   while read -r line && [ "$line" != "$BYE" ]; do # `check WORD`
-    run "${check_command:-true}"
+    sh -c "${check_command:-true}" </dev/null
     echo "${line#check } $?"
   done
 }
