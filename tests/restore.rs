@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 const ENGINE: &str = include_str!("../src/local/engine/postgresql.sh");
 const DATA: &str = "/data/pg";
+const SOCKET: &str = "/run/appsnap-engine/postgresql";
 /// Marks as the recipe leaves them, and a checkpoint; the freeze does the rest.
 const PRESCRIPT: &str = r#"
 as="setpriv --reuid postgres --regid postgres --init-groups"
@@ -140,5 +141,34 @@ async fn beside_the_plan_leads_to_a_second_database_and_the_first_stays_as_it_is
     assert_eq!(site.engine("count").await, "-1");
     let mounts = site.run("findmnt -no TARGET,OPTIONS /restore/logs || grep restore /proc/mounts").await;
     assert!(mounts.contains("/restore/logs") && mounts.contains("nouuid"), "{mounts}");
+    // Done again, the script finds everything; it starts nothing on what somebody else has mounted there.
+    let script = site.follower.filled(plan["steps"][4]["command"]["shell"].as_str().unwrap());
+    site.follower.run(INSTANCE, &script).await;
+    site.run("umount /restore/logs && mount -t tmpfs none /restore/logs").await;
+    let (code, said) = site.follower.try_run(INSTANCE, &script).await;
+    assert!(
+        code == Some(1) && said.contains("/restore/logs: something else than /dev/vd"),
+        "{code:?} {said}"
+    );
+    site.bench.close().await;
+}
+
+#[tokio::test]
+async fn in_place_the_plan_leads_back_to_the_copy_and_from_there_to_the_present_state() {
+    if !ready() {
+        return;
+    }
+    let mut site = Site::start().await;
+    let start = format!("sh /root/engine.sh start {DATA}");
+    let plan = site.plan(&["--start", &start]).await;
+    site.follower.follow(&plan).await;
+    site.rows_are_as_at_the_copy(INSTANCE, SOCKET).await;
+    // The state that was there before is a group of its own. Its tags tell nothing, and it is brought back all the same.
+    site.group = site.follower.name("group.1").to_owned();
+    let plan = site.plan(&["--start", &start]).await;
+    assert_eq!(plan["said"]["level"], "crash");
+    site.follower = Follower::new(&site.bench.client, REGION);
+    site.follower.follow(&plan).await;
+    assert_eq!(site.engine("count").await, "-1");
     site.bench.close().await;
 }

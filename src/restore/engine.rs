@@ -101,7 +101,7 @@ pub fn home<'a>(members: impl IntoIterator<Item = &'a Member>, path: &str) -> Op
 pub fn step(said: &Said, wish: &Wish, on: &str, disks: &[(String, &Member)], how: How) -> Option<Step> {
     let name = said.mark("engine");
     let engine = ENGINES.iter().find(|engine| Some(engine.name) == name);
-    let beside = matches!(how, How::Beside(_));
+    let beside = matches!(how, How::Beside { .. });
     let found = |dir: &str| {
         let members = || disks.iter().map(|(_, member)| *member);
         home(members(), dir).map_or_else(|| dir.to_owned(), |member| again(how, member, dir))

@@ -10,7 +10,8 @@ use crate::acs::json_list;
 
 /// A day: a first upload of a large disk takes hours.
 const UPLOAD: u32 = 24 * 3600;
-const STATE: u32 = 600;
+/// What a change of state may take.
+pub const STATE: u32 = 600;
 
 /// Rolls the disks back where they are.
 pub fn in_place(facts: &Facts, wish: &Wish, onto: &Machine, members: &[Member]) -> Plan {
@@ -76,7 +77,8 @@ pub fn beside(facts: &Facts, wish: &Wish, onto: &Machine, members: &[Member]) ->
     let wanted = needed(facts, members);
     let mut steps = Vec::new();
     let made = make(facts, wish, onto, &wanted, &mut steps);
-    finish(facts, wish, "beside", onto, steps, (&made, How::Beside(&wish.mount_under)))
+    let same = facts.instance.as_ref().is_some_and(|own| own.id() == onto.id());
+    finish(facts, wish, "beside", onto, steps, (&made, How::Beside { dir: &wish.mount_under, same }))
 }
 
 /// The members of which copies are made: the data disks, and the system disk where the engine's data lies on it, or

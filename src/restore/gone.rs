@@ -1,7 +1,7 @@
 //! The instance is gone: a new one from an image of the group, or its disks on another instance.
 
 use super::engine;
-use super::existing::{CATEGORY, INSTANCE, finish, instance_call, make, needed, ready, whole};
+use super::existing::{CATEGORY, INSTANCE, STATE, finish, instance_call, make, needed, ready, whole};
 use super::facts::{Facts, Machine, Member, Wish};
 use super::guest::{How, mounts};
 use super::plan::{Plan, Step, call};
@@ -107,7 +107,7 @@ pub fn anew(facts: &Facts, wish: &Wish, members: &[Member]) -> Result<Plan, Stri
             run,
         )
         .yields("instance.1", "/InstanceIdSets/InstanceIdSet/0")
-        .until(instance_call(region, instance), INSTANCE, "Running", HOUR / 4)
+        .until(instance_call(region, instance), INSTANCE, "Running", STATE)
         .note("to log in, add KeyPairName, or Password; addresses, RAM role and tags of the old one are not restored")
         .note("cloud-init takes it for a new machine: host name and SSH host keys are new"),
     );

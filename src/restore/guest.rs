@@ -14,8 +14,13 @@ pub enum How<'a> {
     /// Where they were, on an instance that has not known them; of a system disk, and what is not recorded, below this
     /// directory.
     Moved(&'a str),
-    /// Below this directory, since the originals may be here too.
-    Beside(&'a str),
+    /// Below this directory.
+    Beside {
+        /// The directory.
+        dir: &'a str,
+        /// The originals are here too.
+        same: bool,
+    },
 }
 
 /// A word for the shell.
@@ -31,7 +36,7 @@ pub fn quoted(word: &str) -> String {
 pub fn again(how: How, member: &Member, path: &str) -> String {
     match how {
         How::Moved(dir) if member.system => below(dir, path),
-        How::Beside(dir) => below(dir, path),
+        How::Beside { dir, .. } => below(dir, path),
         How::Booted | How::Moved(_) => path.to_owned(),
     }
 }
@@ -45,12 +50,16 @@ fn below(dir: &str, path: &str) -> String {
 pub fn mounts(on: &str, disks: &[(String, &Member)], how: How) -> Option<Step> {
     let mut named: Vec<&str> = disks.iter().map(|(disk, _)| disk.as_str()).collect();
     named.dedup(); // of many `-`
-    let copy = matches!(how, How::Beside(_));
-    let mut lines = Vec::new();
+    let copy = matches!(how, How::Beside { .. });
+    let (mut lines, mut left) = (Vec::new(), Vec::new());
     let name =
         |member: &Member| disks.iter().find(|(_, one)| one.disk_id == member.disk_id).map(|(disk, _)| disk);
     for (member, Place { mount, kind, uuid }) in in_order(disks.iter().map(|(_, member)| *member)) {
         let Some(disk) = name(member) else { continue };
+        if kind == "btrfs" && matches!(how, How::Beside { same: true, .. }) {
+            left.push(mount.as_str());
+            continue;
+        }
         let options = if kind == "xfs" && copy { "rw,nouuid" } else { "rw" };
         let dir = quoted(&again(how, member, mount));
         lines.push(format!("put {disk} {uuid} {kind} {dir} {options}"));
@@ -58,13 +67,13 @@ pub fn mounts(on: &str, disks: &[(String, &Member)], how: How) -> Option<Step> {
             lines.push(format!("keep {uuid} {kind} {dir}"));
         }
     }
-    if let How::Moved(dir) | How::Beside(dir) = how {
+    if let How::Moved(dir) | How::Beside { dir, .. } = how {
         let unrecorded = disks.iter().filter(|(_, member)| member.places.is_empty());
         lines.extend(unrecorded.map(|(disk, member)| {
             format!("every {disk} {} rw", quoted(&format!("{dir}/{}", member.disk_id)))
         }));
     }
-    if lines.is_empty() {
+    if lines.is_empty() && left.is_empty() {
         return None;
     }
     // What shellcheck is told is nothing to whoever pastes it.
@@ -85,16 +94,25 @@ pub fn mounts(on: &str, disks: &[(String, &Member)], how: How) -> Option<Step> {
             on,
             shell,
         ),
-        How::Beside(dir) => Step::runs(
-            format!("Mount the copies below {dir}"),
-            "By the disks' serials, since UUIDs and LVM's names may now exist twice: XFS takes nouuid, LVM new names.",
-            on,
-            shell,
-        )
-        .note(
-            "do not restart the instance while both are attached: an fstab line with a UUID may mount the copy in place \
-             of the original; unmount and DetachDisk the copies first, or give them UUIDs of their own (unmounted: \
-             tune2fs -U random, xfs_admin -U generate)",
-        ),
+        How::Beside { dir, .. } => {
+            let step = Step::runs(
+                format!("Mount the copies below {dir}"),
+                "By the disks' serials, since UUIDs and LVM's names may now exist twice: XFS takes nouuid, LVM new names.",
+                on,
+                shell,
+            )
+            .note(
+                "do not restart the instance while both are attached: an fstab line with a UUID may mount the copy in \
+                 place of the original; unmount and DetachDisk the copies first, or give them UUIDs of their own \
+                 (unmounted: tune2fs -U random, xfs_admin -U generate)",
+            );
+            match left.is_empty() {
+                true => step,
+                false => step.note(format!(
+                    "not mounted: {}; btrfs must not see two copies of itself, so take another instance: --to INSTANCE",
+                    left.join(", ")
+                )),
+            }
+        }
     })
 }

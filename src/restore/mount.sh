@@ -50,19 +50,22 @@ volumes() {
     vgchange -ay $group && volumes=$(lvs --noheadings -o lv_path $group)
 }
 put() { # DISK UUID TYPE DIRECTORY OPTIONS
-    if mountpoint -q "$4"; then
-        echo "$4 is mounted"
-        return
-    fi
     devices=$(device "$1") hit=
     # shellcheck disable=SC2086 # lists of devices
     for part in $(parts $devices) ${volumes-}; do
         case $(is "$part" UUID),$(is "$part" TYPE),$2 in "$2",* | *,"$3,-") hit=$part && break ;; esac
     done
     [ "$hit" ] || { echo "$1: no $3 with UUID $2 is on it" >&2 && return 1; }
+    if mountpoint -q "$4"; then
+        # Nothing is to be started on something else's data. A btrfs has no device number that could be compared.
+        [ "$3" = btrfs ] || [ "$(mountpoint -d "$4")" = "$(mountpoint -x "$hit")" ] ||
+            { echo "$4: something else than $hit is mounted there; unmount it first" >&2 && return 1; }
+        echo "$hit is mounted on $4"
+        return
+    fi
     mkdir -p "$4"
     mount -t "$3" -o "$5" "$hit" "$4"
-    echo "$hit is mounted on $4"
+    echo "$hit is mounted on $4 now"
 }
 keep() { # UUID TYPE DIRECTORY: mounted there after a restart too; nofail, so that a lack of it does not stop the boot
     grep -q "^UUID=$1[[:space:]]" /etc/fstab 2>/dev/null || {

@@ -190,6 +190,20 @@ fn beside_copies_are_attached_in_order_and_do_not_take_the_place_of_the_original
 }
 
 #[test]
+fn a_btrfs_does_not_come_beside_itself() {
+    let mut all = facts();
+    all.snapshots[0].tags[3].value = format!("/data/log btrfs {UUID}");
+    let beside = Wish { beside: true, ..wish() };
+    let told = |plan: &Plan| {
+        plan.steps.iter().any(|step| step.notes.iter().any(|note| note.contains("btrfs must not")))
+    };
+    let same = plan(&all, &beside).unwrap();
+    assert!(told(&same) && !script(&same, 0).contains(" btrfs /restore"));
+    let other = plan(&Facts { to: Some(machine("i-2", &[])), ..all }, &beside).unwrap();
+    assert!(!told(&other) && script(&other, 0).contains(" btrfs /restore/data/log rw\n"));
+}
+
+#[test]
 fn the_system_disk_is_copied_where_the_engines_data_lies_on_it() {
     let mut facts = facts();
     for one in &mut facts.snapshots {

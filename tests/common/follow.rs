@@ -50,8 +50,20 @@ impl Follower {
         }
     }
 
+    /// What a name was bound to.
+    pub fn name(&self, name: &str) -> &str {
+        &self.names[name]
+    }
+
     /// Runs a script on an instance by Cloud Assistant, as soon as that answers; its output.
     pub async fn run(&self, instance_id: &str, script: &str) -> String {
+        let (code, output) = self.try_run(instance_id, script).await;
+        assert_eq!(code, Some(0), "{script}\n{output}");
+        output
+    }
+
+    /// As [`run`](Self::run), with the exit code.
+    pub async fn try_run(&self, instance_id: &str, script: &str) -> (Option<i64>, String) {
         let (client, region_id) = (&self.client, self.region_id.as_str());
         let token = self.clock.nonce();
         let command = RunCommand {
@@ -77,8 +89,7 @@ impl Follower {
         for _ in 0..1500 {
             let result = invocation_result(client, region_id, &started.invoke_id, instance_id).await.unwrap();
             if let Some(result) = result.filter(|result| result.invocation_status.is_end()) {
-                assert_eq!(result.exit_code, Some(0), "{script}\n{}", result.output);
-                return result.output;
+                return (result.exit_code, result.output);
             }
             self.clock.sleep(Duration::from_millis(200)).await;
         }
@@ -109,7 +120,8 @@ impl Follower {
         panic!("{at} never was {is}: {answer}");
     }
 
-    fn filled(&self, text: &str) -> String {
+    /// With the names that are bound.
+    pub fn filled(&self, text: &str) -> String {
         self.names
             .iter()
             .fold(text.to_owned(), |text, (name, value)| text.replace(&format!("${{{name}}}"), value))
