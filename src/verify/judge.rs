@@ -1,6 +1,7 @@
 //! What an engine that was started on a copy told of itself, judged. Pure: text in, verdict out. Each engine has a file of
 //! its own, which knows that engine's words.
 
+pub mod mariadb;
 pub mod redis;
 
 use std::collections::BTreeMap;

@@ -22,7 +22,7 @@ end=$((${up%.*} + limit))
 [ -e "$data/ibdata1" ] || unable "$data holds no ibdata1"
 owner=$(stat -c %u:%g "$data")
 for redo in "$logs/ib_logfile0" "$logs"/*innodb_redo/*ib_redo*; do
-    [ ! -e "$redo" ] || break
+    case $redo in *_tmp) ;; *) [ ! -e "$redo" ] || break ;; esac
 done
 [ -e "$redo" ] || unable "no redo log in $logs"
 maker=$(dd if="$redo" bs=1 skip=16 count=32 2>/dev/null | tr -d '\000')
@@ -42,7 +42,11 @@ for name in $names; do
     esac
 done
 [ "$server" ] || unable "no server here for data of $maker"
-client=$(command -v mariadb || command -v mysql) || unable "no client mariadb or mysql here"
+case $maker in
+MariaDB*) client=$(command -v mariadb || command -v mysql) ;;
+*) client=$(command -v mysql) ;;
+esac
+[ "$client" ] || unable "no client for $maker here"
 version=$(echo "$version" | sed 's/.*Ver \([0-9.]*\).*/\1/')
 fact version "$version"
 fact maker "$maker"
@@ -63,11 +67,11 @@ chown "$owner" "$own"
 begin=$(hundredths)
 (cd / && exec setpriv --reuid "${owner%:*}" --regid "${owner#*:}" --clear-groups "$server" "$@" \
     --datadir="$data" --innodb-log-group-home-dir="$logs" --tmpdir="$own" --socket="$own/s" --pid-file="$own/pid" \
-    --log-error="$own/server.log" --skip-networking --skip-grant-tables --event-scheduler=OFF --loose-skip-slave-start \
-    --loose-skip-replica-start --loose-wsrep-on=OFF --loose-mysqlx=OFF --loose-expire-logs-days=0 \
+    --log-error="$own/server.log" --secure-file-priv="$own" --skip-networking --skip-grant-tables --event-scheduler=OFF \
+    --loose-skip-slave-start --loose-skip-replica-start --loose-wsrep-on=OFF --loose-mysqlx=OFF --loose-expire-logs-days=0 \
     --loose-binlog-expire-logs-seconds=0 --innodb-buffer-pool-load-at-startup=OFF --loose-general-log=OFF \
     --innodb-buffer-pool-dump-at-shutdown=OFF --loose-aria-recover-options=OFF --loose-myisam-recover-options=OFF \
-    --loose-slow-query-log=OFF) </dev/null >"$own/out" 2>&1 &
+    --loose-slow-query-log=OFF --loose-log-error-verbosity=3 --server-id=1) </dev/null >"$own/out" 2>&1 &
 pid=$!
 trap 'kill -KILL $pid 2>/dev/null' EXIT
 trap 'exit 1' HUP INT TERM
@@ -75,7 +79,7 @@ trap 'exit 1' HUP INT TERM
 ask() { timeout "$limit" "$client" --no-defaults --socket="$own/s" -N -B -e "$1" 2>&1; }
 alive() { read -r _ _ state _ <"/proc/$pid/stat" && [ "$state" != Z ]; } 2>/dev/null
 # The lines that matter, by what they tell of.
-words='crash recovery|shutdown normally|Doing recovery|End of log|To recover:|pply(ing)? (a )?batch|redo log'
+words='crash recovery|shutdown normally|checkpoint lsn|Doing recovery|End of log|To recover:|pply(ing)? (a )?batch|redo log'
 words="$words|rash table recovery|after a crash|prepared transaction|rolled back|Rolled back|Rolling back"
 words="$words|Aria engine|recovered pages|tables to flush|marked as crashed|orrupt|ERROR|signal|Upgrad"
 words="$words|ready for connections"
