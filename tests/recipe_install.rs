@@ -129,6 +129,15 @@ fn recipes_are_listed_and_printed_without_a_cloud_and_wrong_usage_is_told() {
     std::fs::remove_file(&file).unwrap();
 }
 
+#[test]
+fn the_function_is_linked_without_them() {
+    let has = |binary: &str| {
+        let bytes = std::fs::read(binary).unwrap();
+        bytes.windows(12).any(|part| part == b"# The frame ")
+    };
+    assert!(has(env!("CARGO_BIN_EXE_appsnap")) && !has(env!("CARGO_BIN_EXE_bootstrap")));
+}
+
 #[tokio::test]
 async fn a_recipe_is_installed_once_used_by_a_run_replaced_by_force_only_and_taken_away() {
     if !need(&NEEDS) {

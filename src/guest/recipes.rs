@@ -2,9 +2,13 @@
 //! what a guest gets is one file a script: a line that says what it is, the frame that all share, and the recipe's own
 //! part. Only the operator's command hands them out: the function never needs them.
 
+mod table;
+
 use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
+
+pub use self::table::ALL;
 
 /// Where the sequence looks for scripts first, and a recipe for its settings.
 pub const DIRECTORY: &str = "/etc/appsnap";
@@ -94,70 +98,6 @@ impl Recipe {
         Ok(())
     }
 }
-
-const fn setting(key: &'static str, default: &'static str, meaning: &'static str) -> Setting {
-    Setting { key, default, meaning }
-}
-
-const ROLE: Setting =
-    setting("role", "any", "any, primary or replica: on the other one it is not our turn (exit 75)");
-const HOLD: Setting = setting(
-    "hold",
-    "120",
-    "seconds after which the lock ends whatever happens; longer than the freeze may last",
-);
-
-/// All of them, in the order in which they are listed.
-pub const ALL: [Recipe; 2] = [
-    Recipe {
-        name: "mariadb",
-        title: "MariaDB with InnoDB",
-        versions: "10.4 and later",
-        proven: Some("MariaDB 10.11"),
-        holds: "FLUSH TABLES WITH READ LOCK, taken when no transaction has written, after dirty pages were drained: commits \
-                wait, reads go on",
-        settings: &[
-            setting("socket", "", "the server's socket, if it is not the client's default"),
-            setting(
-                "options",
-                "",
-                "an option file of root's, mode 0600, with user and password, if root may not log in",
-            ),
-            ROLE,
-            setting("drain", "60", "seconds for writing dirty pages before the lock"),
-            setting("wait", "15", "seconds for open transactions that have written, and for the lock"),
-            setting("settle", "5", "seconds for what is left to be written under the lock"),
-            HOLD,
-        ],
-        pre: include_str!("recipes/mariadb/prescript.sh"),
-        post: include_str!("recipes/mariadb/postscript.sh"),
-    },
-    Recipe {
-        name: "generic",
-        title: "a lock of your own, to build on",
-        versions: "any",
-        proven: None,
-        holds: "what lock_command does, until unlock_command",
-        settings: &[
-            setting(
-                "lock_command",
-                "",
-                "run with sh as root: stops the writers, leaves all that counts on disk, ends with 0",
-            ),
-            setting(
-                "unlock_command",
-                "",
-                "undoes that; run whatever happened, so fit for \"nothing is locked\"",
-            ),
-            setting("check_command", "", "0: it is still locked; asked by the postscript before the unlock"),
-            setting("mark_command", "", "prints positions while it is locked, lines KEY=VALUE"),
-            setting("lock_wait", "30", "seconds that lock_command may take"),
-            HOLD,
-        ],
-        pre: include_str!("recipes/generic/prescript.sh"),
-        post: include_str!("recipes/generic/postscript.sh"),
-    },
-];
 
 /// sha256 (hex) of a script.
 pub fn sha256(text: &str) -> String {

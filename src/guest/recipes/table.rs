@@ -1,0 +1,91 @@
+//! The recipes, one row each. What is said here of settings and defaults is compared with the scripts by a test.
+
+use super::{Recipe, Setting};
+
+const fn setting(key: &'static str, default: &'static str, meaning: &'static str) -> Setting {
+    Setting { key, default, meaning }
+}
+
+const HOLD: Setting = setting(
+    "hold",
+    "120",
+    "seconds after which the lock ends whatever happens; longer than a freeze may last",
+);
+const PASSWORD: Setting =
+    setting("passwordfile", "", "a file of root's alone, whose first line is the password");
+
+/// All of them, in the order in which they are listed.
+pub const ALL: [Recipe; 3] = [
+    Recipe {
+        name: "postgresql",
+        title: "PostgreSQL",
+        versions: "12 to 17",
+        proven: Some("PostgreSQL 15"),
+        holds: "LOCK TABLE ... IN EXCLUSIVE MODE on all tables of all databases, after checkpoints, and one more under it: writers wait, reads go on; nothing on a standby",
+        settings: &[
+            setting(
+                "role",
+                "primary",
+                "primary, standby or any: a server of the other kind is not our turn (exit 75)",
+            ),
+            setting("wait", "30", "seconds for open transactions that have written"),
+            setting("lock_wait", "10", "seconds for the lock"),
+            setting("attempt", "1000", "milliseconds of one attempt, in which writers queue behind it"),
+            HOLD,
+            setting(
+                "user",
+                "postgres",
+                "the system's and the server's name of a superuser who may log in through the socket",
+            ),
+            setting("socket", "", "the socket's directory, if not /run/postgresql or /tmp"),
+            setting("port", "5432", "its port"),
+            setting("database", "postgres", "one that this user may always connect to"),
+            setting("psql", "", "the client's path, if not the newest one that is installed"),
+        ],
+        pre: include_str!("postgresql/prescript.sh"),
+        post: include_str!("postgresql/postscript.sh"),
+    },
+    Recipe {
+        name: "mariadb",
+        title: "MariaDB with InnoDB",
+        versions: "10.4 and later",
+        proven: Some("MariaDB 10.11"),
+        holds: "FLUSH TABLES WITH READ LOCK, taken when no transaction has written, after dirty pages were drained: writers wait, reads go on",
+        settings: &[
+            setting("socket", "", "the server's socket, if it is not the client's default"),
+            setting(
+                "options",
+                "",
+                "an option file of root's, mode 0600, with user and password, if root may not log in",
+            ),
+            setting("role", "any", "any, primary or replica: on the other one it is not our turn (exit 75)"),
+            setting("drain", "60", "seconds for writing dirty pages before the lock"),
+            setting("wait", "15", "seconds for open transactions that have written, and for the lock"),
+            setting("settle", "5", "seconds for what is left to be written under the lock"),
+            HOLD,
+        ],
+        pre: include_str!("mariadb/prescript.sh"),
+        post: include_str!("mariadb/postscript.sh"),
+    },
+    Recipe {
+        name: "generic",
+        title: "a lock of your own, to build on",
+        versions: "any",
+        proven: None,
+        holds: "what lock_command does, until unlock_command",
+        settings: &[
+            setting(
+                "lock_command",
+                "",
+                "run with sh as root: stops the writers, leaves all that counts on disk, ends with 0",
+            ),
+            setting("unlock_command", "", "undoes that; run whatever happened, so fit for an unlocked state"),
+            setting("check_command", "", "0: it is still locked; asked by the postscript before the unlock"),
+            setting("mark_command", "", "prints positions while it is locked, lines KEY=VALUE"),
+            setting("lock_wait", "30", "seconds that lock_command may take"),
+            HOLD,
+        ],
+        pre: include_str!("generic/prescript.sh"),
+        post: include_str!("generic/postscript.sh"),
+    },
+];
