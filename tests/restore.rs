@@ -21,15 +21,18 @@ use serde_json::{Value, json};
 const ENGINE: &str = include_str!("../src/local/engine/postgresql.sh");
 const DATA: &str = "/data/pg";
 const SOCKET: &str = "/run/appsnap-engine/postgresql";
-/// Marks as the recipe leaves them, and a checkpoint; the freeze does the rest.
-const PRESCRIPT: &str = r#"
-as="setpriv --reuid postgres --regid postgres --init-groups"
-psql=$(printf '%s\n' /usr/lib/postgresql/*/bin/psql | sort -V | tail -n 1)
-$as "$psql" -XqAt -h /run/appsnap-engine/postgresql -c CHECKPOINT postgres
-echo "appsnap-mark: engine=postgresql"
-echo "appsnap-mark: version=$(cat /data/pg/PG_VERSION).0"
-echo "appsnap-mark: datadir=/data/pg"
-"#;
+const WAL: &str = "/logs/wal";
+/// The recipe's pair, as it is installed.
+const PRESCRIPT: &str = concat!(
+    "#!/bin/sh\n",
+    include_str!("../src/guest/recipes/frame.sh"),
+    include_str!("../src/guest/recipes/postgresql/prescript.sh")
+);
+const POSTSCRIPT: &str = concat!(
+    "#!/bin/sh\n",
+    include_str!("../src/guest/recipes/frame.sh"),
+    include_str!("../src/guest/recipes/postgresql/postscript.sh")
+);
 
 /// A cloud with a database under load, a copy of it, and what happened to it since.
 struct Site {
@@ -42,11 +45,20 @@ struct Site {
 
 impl Site {
     async fn start() -> Self {
-        let bench = Bench::start(Settings::default(), PRESCRIPT).await;
+        let bench = Bench::start(Settings::default(), "true").await;
         let follower = Follower::new(&bench.client, REGION);
-        bench.cloud.guest.write_file("/root/engine.sh", ENGINE.as_bytes(), "700").await.unwrap();
+        follower.run(INSTANCE, "mkdir -p /etc/appsnap").await;
+        let files = [
+            ("/root/engine.sh", ENGINE),
+            ("/etc/appsnap/prescript.sh", PRESCRIPT),
+            ("/etc/appsnap/postscript.sh", POSTSCRIPT),
+        ];
+        for (path, text) in files {
+            bench.cloud.guest.write_file(path, text.as_bytes(), "700").await.unwrap();
+        }
         let site = Self { bench, follower, group: String::new(), acked: 0 };
-        site.engine(&format!("make {DATA}")).await;
+        site.engine(&format!("make {DATA} {WAL}")).await;
+        site.run("umask 077; sh /root/engine.sh conf >/etc/appsnap/postgresql.conf").await;
         site.engine(&format!("start {DATA}")).await;
         site.engine("load busy 120").await;
         site.bench.until("[ \"$(sh /root/engine.sh acked)\" -gt 50 ]").await;
@@ -139,12 +151,19 @@ async fn beside_the_plan_leads_to_a_second_database_and_the_first_stays_as_it_is
     shells_read(&site.printed(&["--beside", "--start", start]).await);
     site.rows_are_as_at_the_copy(INSTANCE, "/run/second -p 5433").await;
     assert_eq!(site.engine("count").await, "-1");
+    assert_eq!(
+        site.run(&format!("readlink {DATA}/pg_wal /restore{DATA}/pg_wal")).await,
+        "/logs/wal\n/restore/logs/wal"
+    );
     let mounts = site.run("findmnt -no TARGET,OPTIONS /restore/logs || grep restore /proc/mounts").await;
     assert!(mounts.contains("/restore/logs") && mounts.contains("nouuid"), "{mounts}");
     // Done again, the script finds everything; it starts nothing on what somebody else has mounted there.
     let script = site.follower.filled(plan["steps"][4]["command"]["shell"].as_str().unwrap());
     site.follower.run(INSTANCE, &script).await;
-    site.run("umount /restore/logs && mount -t tmpfs none /restore/logs").await;
+    site.run(
+        "$as $bin/pg_ctl stop -s -w -D /restore/data/pg && umount /restore/logs && mount -t tmpfs none /restore/logs",
+    )
+    .await;
     let (code, said) = site.follower.try_run(INSTANCE, &script).await;
     assert!(
         code == Some(1) && said.contains("/restore/logs: something else than /dev/vd"),

@@ -125,6 +125,16 @@ pub fn step(said: &Said, wish: &Wish, on: &str, disks: &[(String, &Member)], how
     }
     if name == Some("postgresql") && how != How::Booted && dir.is_some() {
         shell += PID;
+        let under = match how {
+            How::Beside { dir, .. } => Some((dir, STRAY)),
+            // There it leads where its own disk is mounted now.
+            How::Moved(dir) => Some((dir, "continue")),
+            How::Booted => None,
+        };
+        if let Some((under, stray)) = under {
+            let under = format!("{} {}", quoted(under), quoted(&format!("{under}/rootfs")));
+            shell += &LINKS.replace("UNDER", &under).replace("STRAY", stray);
+        }
     }
     let title = engine.map_or("the application", |engine| engine.name);
     let (title, why) = match (&wish.start, engine) {
@@ -162,6 +172,11 @@ pub fn step(said: &Said, wish: &Wish, on: &str, disks: &[(String, &Member)], how
         Some(engine) => {
             step = step.note(format!("in its log: {}", engine.log));
             if beside {
+                if let Some(log) = said.mark("logdir").map(found) {
+                    step = step.note(format!(
+                        "its log lies in {log}: where that is named at the start, name the copy"
+                    ));
+                }
                 let data = dir.unwrap_or_else(|| "DATADIR".into());
                 step =
                     step.note(format!("beside the running one: {}", engine.beside.replace("DATADIR", &data)));
@@ -188,6 +203,21 @@ systemctl is-active --quiet "$last" || systemctl start "$last"
 /// itself: there the engine may run already.
 const PID: &str =
     "rm -f \"$dir/postmaster.pid\" # of the server that ran on the original; none runs on the copy\n";
+
+/// WAL and tablespaces elsewhere are links; those of a copy lead to the original's.
+const LINKS: &str = r#"for link in "$dir/pg_wal" "$dir"/pg_tblspc/*; do
+    [ -L "$link" ] || continue
+    to=$(readlink "$link") now=
+    for under in UNDER; do
+        case $to in "$under"/*) now=$to ;; *) [ ! -d "$under$to" ] || now=$under$to ;; esac
+    done
+    [ "$now" ] || { STRAY; }
+    ln -sfn "$now" "$link"
+    echo "$link -> $now"
+done
+"#;
+
+const STRAY: &str = r#"echo "$link leads to $to, of which no copy is mounted" >&2 && exit 1"#;
 
 const READY: &str = r#"n=0
 until tail -n 1 "$dir/postmaster.pid" 2>/dev/null | grep -q '^ready'; do
