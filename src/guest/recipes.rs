@@ -159,6 +159,19 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_tells_of_each_recipe_its_versions_and_what_it_ran_against() {
+        let readme = include_str!("../../README.md");
+        let section = readme.split("\n## Databases\n").nth(1).unwrap().split("\n## ").next().unwrap();
+        let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| `")).collect();
+        assert_eq!(rows.len(), ALL.len());
+        for (row, recipe) in rows.iter().zip(&ALL) {
+            let proven = recipe.proven.unwrap_or("a stand-in only");
+            let start = format!("| `{}` | {} | {proven} | ", recipe.name, recipe.versions);
+            assert!(row.starts_with(&start), "{row}: {start}");
+        }
+    }
+
+    #[test]
     fn a_settings_file_is_checked_by_line_and_the_printed_one_changes_nothing() {
         for recipe in &ALL {
             assert_eq!(recipe.check_conf(&recipe.conf()), Ok(()));

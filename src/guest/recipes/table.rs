@@ -11,9 +11,6 @@ const HOLD: Setting = setting(
     "120",
     "seconds after which the lock ends whatever happens; longer than a freeze may last",
 );
-const PASSWORD: Setting =
-    setting("passwordfile", "", "a file of root's alone, whose first line is the password");
-
 /// All of them, in the order in which they are listed.
 pub const ALL: [Recipe; 3] = [
     Recipe {
