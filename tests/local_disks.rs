@@ -15,7 +15,7 @@ use std::time::Duration;
 use appsnap::acs::{Call, Error, Kind};
 use appsnap::api::ecs::{self, CreateDisk, Disk, disk_becomes};
 use appsnap::clock::Clock;
-use appsnap::local::cloud::{DISKS, INSTANCE, REGION};
+use appsnap::local::cloud::{DISKS, INSTANCE, REGION, SECURITY_GROUP, VSWITCH};
 use appsnap::local::guest::Guest;
 use appsnap::local::store::TOOLS;
 use appsnap::local::world::Settings;
@@ -266,5 +266,78 @@ async fn a_guest_is_stopped_rolled_back_and_started_again_from_its_disks() {
     );
     let state = bench.cloud.store.state().to_owned();
     bench.close().await;
+    assert_gone(&state, &[]).await;
+}
+
+#[tokio::test]
+async fn an_instance_that_is_gone_comes_back_from_an_image_of_its_group() {
+    if !needs() {
+        return;
+    }
+    let settings = Settings { upload: Duration::from_millis(200), ..Settings::default() };
+    let bench = Bench::start(settings, "true").await;
+    let guest = bench.cloud.guest.clone();
+    for path in ["/data/kept", "/logs/kept", "/root/kept"] {
+        guest.write_file(path, format!("{path}\n").as_bytes(), "644").await.unwrap();
+    }
+    text(&guest, "sync").await;
+    let group = group(&bench).await;
+    let kept = made(&bench, &group, DISKS[1].0).await.disk_id;
+    attached(&bench, &kept, INSTANCE).await.unwrap();
+    call(&bench, "DeleteInstance", &[("InstanceId", INSTANCE), ("Force", "true")]).await;
+    let kept = disk_becomes(&bench.client, REGION, &kept, "Available", soon()).await.unwrap();
+    assert_eq!(kept.instance_id, "");
+    let old: Vec<String> = DISKS.iter().map(|(id, ..)| id.to_string()).collect();
+    assert!(ecs::describe_disks(&bench.client, REGION, &old).await.unwrap().is_empty());
+    assert!(
+        ecs::describe_instances(&bench.client, REGION, &[INSTANCE.into()], &[]).await.unwrap().is_empty()
+    );
+
+    let region = ("RegionId", REGION);
+    let mut image = vec![region, ("ImageName", "back")];
+    let names: Vec<[String; 2]> = (1..=3)
+        .map(|n| ["SnapshotId", "Device"].map(|field| format!("DiskDeviceMapping.{n}.{field}")))
+        .collect();
+    for ((names, (source, ..)), device) in
+        names.iter().zip(&DISKS).zip(["/dev/xvda", "/dev/xvdb", "/dev/xvdc"])
+    {
+        let (_, snapshot) = group.iter().find(|(disk, _)| disk == source).unwrap();
+        image.extend([(names[0].as_str(), snapshot.as_str()), (names[1].as_str(), device)]);
+    }
+    let image = call(&bench, "CreateImage", &image).await["ImageId"].as_str().unwrap().to_owned();
+    loop {
+        let found = call(&bench, "DescribeImages", &[region, ("ImageId", &image)]).await;
+        if found["TotalCount"] == 1 {
+            break;
+        }
+        Clock::system().sleep(Duration::from_millis(100)).await;
+    }
+    let wanted = [
+        region,
+        ("ImageId", &image),
+        ("InstanceType", "ecs.g7.large"),
+        ("VSwitchId", VSWITCH),
+        ("SecurityGroupId", SECURITY_GROUP),
+        ("HostName", "orders-db"),
+        ("SystemDisk.Category", "cloud_essd"),
+        ("DataDisk.1.Device", "/dev/xvdb"),
+        ("DataDisk.1.Category", "cloud_essd"),
+    ];
+    let run = call(&bench, "RunInstances", &wanted).await;
+    let id = run["InstanceIdSets"]["InstanceIdSet"][0].as_str().unwrap().to_owned();
+    instance_becomes(&bench, &id, "Running").await;
+    assert_eq!(ecs::describe_disks_of(&bench.client, REGION, &id).await.unwrap().len(), 3);
+    let look = "hostname; cat /root/kept; mkdir -p /data /logs && mount /dev/vdb /data && mount /dev/vdc /logs && cat /data/kept /logs/kept";
+    assert_eq!(by_assistant(&bench, &id, look).await, "orders-db\n/root/kept\n/data/kept\n/logs/kept");
+    // It is an instance like any other: what is left over is plugged in, it stops, it starts.
+    attached(&bench, &kept.disk_id, &id).await.unwrap();
+    call(&bench, "StopInstance", &[("InstanceId", &id)]).await;
+    instance_becomes(&bench, &id, "Stopped").await;
+    call(&bench, "StartInstance", &[("InstanceId", &id)]).await;
+    instance_becomes(&bench, &id, "Running").await;
+    assert_eq!(by_assistant(&bench, &id, "cat /sys/block/vdd/serial").await, kept.serial_number);
+    assert_eq!(bench.cloud.guest_of(&id).unwrap().instance_id(), id);
+    let state = bench.cloud.store.state().to_owned();
+    bench.cloud.close().await.unwrap();
     assert_gone(&state, &[]).await;
 }

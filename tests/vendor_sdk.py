@@ -183,6 +183,31 @@ def main():
     ecs.start_instance_with_options(ecs_models.StartInstanceRequest(instance_id="i-vendor"), RUNTIME)
     settled("the instance starts", lambda: instance("Running"))
 
+    system, data = sorted(members, key=lambda one: one.source_disk_type != "system")
+    mapping = ecs_models.CreateImageRequestDiskDeviceMapping
+    image = ecs.create_image_with_options(ecs_models.CreateImageRequest(
+        region_id=REGION, image_name="from-the-sdk", client_token="sdk-6", disk_device_mapping=[
+            mapping(snapshot_id=system.snapshot_id, device="/dev/xvda", disk_type="system"),
+            mapping(snapshot_id=data.snapshot_id, device="/dev/xvdb", disk_type="data")]), RUNTIME).body.image_id
+    found = settled("the image is made", lambda: ecs.describe_images_with_options(ecs_models.DescribeImagesRequest(
+        region_id=REGION, image_id=image, status="Available"), RUNTIME).body.images.image)
+    assert [one.type for one in found[0].disk_device_mappings.disk_device_mapping] == ["system", "data"], found
+    run = ecs_models.RunInstancesRequest(
+        region_id=REGION, image_id=image, instance_type="ecs.g7.large", v_switch_id="vsw-vendor",
+        security_group_id="sg-vendor", instance_name="again", amount=1, client_token="sdk-7",
+        system_disk=ecs_models.RunInstancesRequestSystemDisk(category="cloud_essd"),
+        data_disk=[ecs_models.RunInstancesRequestDataDisk(device="/dev/xvdb", category="cloud_essd", performance_level="PL0")],
+        tag=[ecs_models.RunInstancesRequestTag(key="k", value="v")])
+    new = ecs.run_instances_with_options(run, RUNTIME).body.instance_id_sets.instance_id_set
+    described = ecs_models.DescribeInstancesRequest(region_id=REGION, instance_ids=json.dumps(new), status="Running")
+    settled("it runs", lambda: ecs.describe_instances_with_options(described, RUNTIME).body.instances.instance)
+    refused("SnapshotCreatedImage", ecs.delete_snapshot_with_options,
+            ecs_models.DeleteSnapshotRequest(snapshot_id=ids[0], force=True), RUNTIME)
+    ecs.delete_instance_with_options(ecs_models.DeleteInstanceRequest(instance_id=new[0], force=True), RUNTIME)
+    assert not ecs.describe_instances_with_options(described, RUNTIME).body.instances.instance
+    ecs.delete_image_with_options(ecs_models.DeleteImageRequest(region_id=REGION, image_id=image), RUNTIME)
+    ecs.delete_snapshot_with_options(ecs_models.DeleteSnapshotRequest(snapshot_id=ids[0], force=True), RUNTIME)
+
     wrong = Ecs(config("LTAI5tVendor", "not the secret"))
     refused("SignatureDoesNotMatch", wrong.describe_regions_with_options, ecs_models.DescribeRegionsRequest(), RUNTIME)
     refused("InvalidDiskId.NotFound", ecs.create_snapshot_group_with_options, ecs_models.CreateSnapshotGroupRequest(

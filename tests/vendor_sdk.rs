@@ -4,7 +4,7 @@
 use appsnap::clock::Clock;
 use appsnap::local::server::{Cloud, Server};
 use appsnap::local::world::{
-    CommandNews, Disk, Effect, Happening, Instance, Policy, Role, Settings, Tags, Trust, World,
+    CommandNews, Disk, Effect, Happening, Instance, Network, Policy, Role, Settings, Tags, Trust, World,
 };
 use tokio::sync::mpsc;
 
@@ -35,7 +35,14 @@ fn world() -> World {
         tags: Tags([("backup".to_owned(), "every night + more".to_owned())].into()),
         ..Instance::default()
     });
-    for id in ["d-bp1vendor0000000001", "d-bp1vendor0000000002"] {
+    let network = Network {
+        account_id: account_id.clone(),
+        region_id: region_id.clone(),
+        zone_id: zone_id.clone(),
+        security_group_id: "sg-vendor".into(),
+    };
+    world.add_network("vsw-vendor", network);
+    for (id, kind) in [("d-bp1vendor0000000001", "system"), ("d-bp1vendor0000000002", "data")] {
         world.add_disk(Disk {
             id: id.into(),
             account_id: account_id.clone(),
@@ -45,7 +52,7 @@ fn world() -> World {
             category: "cloud_essd".into(),
             size: 20,
             status: "In_use".into(),
-            kind: "data".into(),
+            kind: kind.into(),
             ..Disk::default()
         });
     }
@@ -72,8 +79,11 @@ async fn play(cloud: Cloud, mut effects: mpsc::UnboundedReceiver<Effect>) {
             Effect::StopInstance { instance_id, .. } => {
                 cloud.report(Happening::Instance { instance_id, running: false });
             }
-            Effect::StartInstance { instance_id } => {
+            Effect::StartInstance { instance_id } | Effect::RunInstance { instance_id, .. } => {
                 cloud.report(Happening::Instance { instance_id, running: true });
+            }
+            Effect::DeleteInstance { kept, .. } => {
+                kept.into_iter().for_each(|disk_id| cloud.report(Happening::DiskReady { disk_id }));
             }
             Effect::StopCommand { .. }
             | Effect::DeleteDisk { .. }

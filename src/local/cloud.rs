@@ -38,6 +38,10 @@ pub const DISKS: [(&str, Filesystem, &str, u64); 3] = [
     ("d-bp1demodata000000000", Filesystem::Ext4, "/data", 40),
     ("d-bp1demologs000000000", Filesystem::Xfs, "/logs", 40),
 ];
+/// Where instances are, and new ones can be.
+pub const VSWITCH: &str = "vsw-bp1demo0000000000";
+/// The security group of its VPC.
+pub const SECURITY_GROUP: &str = "sg-bp1demo0000000000a";
 /// What the guest says of its system: the same as the API.
 const OS_RELEASE: &str =
     "NAME=\"Alibaba Cloud Linux\"\nVERSION=\"3 (local cloud)\"\nID=\"alinux\"\nVERSION_ID=\"3\"\n";
@@ -235,6 +239,9 @@ fn populated(settings: Settings) -> World {
     world.add_region(REGION);
     world.add_user(ACCOUNT, "operator", OPERATOR, Policy::full());
     roles(&names()).into_iter().for_each(|role| world.add_role(role));
+    let [account_id, region_id, zone_id] = [ACCOUNT.into(), REGION.into(), format!("{REGION}-k")];
+    let network = world::Network { account_id, region_id, zone_id, security_group_id: SECURITY_GROUP.into() };
+    world.add_network(VSWITCH, network);
     windows::add(&mut world);
     world.add_instance(world::Instance {
         tags: tagged(),
@@ -266,6 +273,11 @@ pub(super) fn instance(id: &str, name: &str) -> world::Instance {
         agent_alive: true,
         agent_version: "2.2.4.900".into(),
         ram_role: Some(ROLE.into()),
+        image_id: "aliyun_3_x64_20G_alibase_20260101.vhd".into(),
+        instance_type: "ecs.g7.large".into(),
+        host_name: id.into(),
+        vswitch_id: VSWITCH.into(),
+        security_group_id: SECURITY_GROUP.into(),
         tags: allowed(),
         ..world::Instance::default()
     }
@@ -284,6 +296,7 @@ pub(super) fn disk(id: &str, instance_id: &str, index: usize) -> world::Disk {
         size: 40,
         status: "In_use".into(),
         kind: if index == 0 { "system" } else { "data" }.into(),
+        delete_with_instance: true,
         ..world::Disk::default()
     }
 }

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # Process 1 of a guest: leaves the host's mounts behind, tells its pid as the host sees it, reaps orphans for ever.
-# $1 the guest's root, $2 the instance id.
+# $1 the guest's root, $2 the host name.
 set -eu
 read -r pid _ </proc/self/stat # still the host's /proc
 cd "$1"

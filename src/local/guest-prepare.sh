@@ -1,6 +1,6 @@
 # shellcheck shell=sh disable=SC2154 # guest-disk.sh comes before it
 # Builds a guest's file systems inside the store's mount namespace, then starts its init in namespaces of its own.
-# $1 directory of the guest, $2 instance id, $3 the text of guest-init.sh. Stdin, a line for each disk:
+# $1 directory of the guest, $2 host name, $3 the text of guest-init.sh. Stdin, a line for each disk:
 #   NAME SERIAL FSTYPE MOUNTPOINT IMAGE     (`-` for no file system, no mount point)
 set -eu
 umask 022

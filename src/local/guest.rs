@@ -37,8 +37,10 @@ pub struct DiskSpec {
 /// What a guest is made of.
 #[derive(Debug, Clone)]
 pub struct GuestSpec {
-    /// `i-…`; also its host name.
+    /// `i-…`
     pub instance_id: String,
+    /// What it calls itself.
+    pub host_name: String,
     /// The system disk first (ext4, `/`), then data disks in the order in which they are mounted. At most 26.
     pub disks: Vec<DiskSpec>,
     /// The guest's trust store: the certificates (PEM) that curl and openssl in it believe, and no others.
@@ -91,14 +93,14 @@ impl Guest {
         if top.with_extension("loops").exists() {
             return Err(Failure(format!("guest {} runs already: stop it first", spec.instance_id)));
         }
-        let hosts = format!("127.0.0.1 localhost {} {}\n", spec.instance_id, spec.hosts.join(" "));
+        let hosts = format!("127.0.0.1 localhost {} {}\n", spec.host_name, spec.hosts.join(" "));
         for (kind, text) in [("ca", &spec.ca_pem), ("hosts", &hosts), ("loops", &String::new())] {
             let path = top.with_extension(kind);
             std::fs::write(&path, text)
                 .map_err(|error| Failure(format!("cannot write {}: {error}", path.display())))?;
         }
         let mut command = enter(store.reaper());
-        command.args(["sh", "-c", PREPARE, "appsnap-guest"]).arg(top).args([&spec.instance_id, INIT]);
+        command.args(["sh", "-c", PREPARE, "appsnap-guest"]).arg(top).args([&spec.host_name, INIT]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         match tokio::time::timeout(Duration::from_secs(60), boot(command, &table)).await {
             Ok(Ok((parent, init))) => {
@@ -318,8 +320,8 @@ fn disk_table(store: &Store, spec: &GuestSpec) -> Result<String, Failure> {
         return wrong("more than 26 disks");
     }
     let is_id = |id: &str| id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') && !id.is_empty();
-    if !is_id(&spec.instance_id) {
-        return wrong("its id takes letters, digits and hyphens");
+    if !is_id(&spec.instance_id) || !is_id(&spec.host_name.replace('.', "-")) {
+        return wrong("its id and name take letters, digits and hyphens");
     }
     let mut table = String::new();
     for (letter, disk) in ('a'..='z').zip(&spec.disks) {

@@ -70,6 +70,12 @@ impl Hands {
             Effect::DetachDisk { disk_id, instance_id } => {
                 under_way.spawn(self.power.clone().plug(instance_id, disk_id, false));
             }
+            Effect::RunInstance { instance_id, host_name, disk_ids } => {
+                under_way.spawn(self.power.clone().create(instance_id, host_name, disk_ids));
+            }
+            Effect::DeleteInstance { instance_id, kept } => {
+                under_way.spawn(self.power.clone().delete(instance_id, kept));
+            }
             Effect::StopInstance { instance_id, force } => {
                 under_way.spawn(self.power.clone().stop(instance_id, force));
             }

@@ -10,7 +10,7 @@ use super::guest::{DiskSpec, Guest, GuestSpec};
 use super::host::{Failure, lock};
 use super::plugin::{self, Metadata};
 use super::server::Cloud;
-use super::store::Store;
+use super::store::{Filesystem, Store};
 use super::world::{Happening, PluginFault};
 use crate::clock::Clock;
 
@@ -42,8 +42,19 @@ impl Power {
 
     /// Starts a guest for an instance of the world, with its agent.
     pub(super) async fn add(&self, instance_id: String, disks: Vec<DiskSpec>) -> Result<Arc<Guest>, Failure> {
+        let host_name = instance_id.clone();
+        self.add_named(instance_id, host_name, disks).await
+    }
+
+    async fn add_named(
+        &self,
+        instance_id: String,
+        host_name: String,
+        disks: Vec<DiskSpec>,
+    ) -> Result<Arc<Guest>, Failure> {
         let ca_pem = self.ca_pem.clone();
-        let spec = GuestSpec { instance_id: instance_id.clone(), disks, ca_pem, hosts: Vec::new() };
+        let spec =
+            GuestSpec { instance_id: instance_id.clone(), host_name, disks, ca_pem, hosts: Vec::new() };
         let guest = Arc::new(Guest::start(&self.clock, &self.store, &spec).await?);
         lock(&self.agents).insert(instance_id, Agent::new(&self.clock, &guest, TICK));
         Ok(guest)
@@ -59,6 +70,34 @@ impl Power {
         let Some(session) = &session else { return Ok(()) };
         let metadata = Metadata { endpoint: &self.endpoint, region_id: REGION, session };
         plugin::install(guest, &metadata, &self.plugin_faults).await
+    }
+
+    /// Starts the guest of a new instance. Of its disks, which are images already, the system disk is mounted; the others
+    /// are the guest's to mount.
+    pub(super) async fn create(self, instance_id: String, host_name: String, disk_ids: Vec<String>) {
+        let spec = |(n, disk_id): (usize, String)| {
+            let (filesystem, mount) =
+                if n == 0 { (Filesystem::Ext4, Some("/".into())) } else { (Filesystem::None, None) };
+            DiskSpec { disk_id, size_mib: 0, filesystem, mount }
+        };
+        let disks: Vec<DiskSpec> = disk_ids.into_iter().enumerate().map(spec).collect();
+        // Made from the snapshot of a disk that was never a guest's, it has no image and cannot boot.
+        let whole = disks.iter().all(|disk| self.store.disk(&disk.disk_id).exists());
+        let running = whole && self.add_named(instance_id.clone(), host_name, disks).await.is_ok();
+        self.cloud.report(Happening::Instance { instance_id, running });
+    }
+
+    /// Ends the guest of an instance that is no more, and lets go of its disks.
+    pub(super) async fn delete(self, instance_id: String, kept: Vec<String>) {
+        let agent = lock(&self.agents).remove(&instance_id);
+        if let Some(agent) = agent
+            && agent.guest().stop().await.is_err()
+        {
+            return; // its disks are Detaching for good
+        }
+        for disk_id in kept {
+            self.cloud.report(Happening::DiskReady { disk_id });
+        }
     }
 
     /// An instance without a guest stops at once.

@@ -26,6 +26,7 @@ pub fn spec(instance_id: &str, prefix: &str) -> GuestSpec {
     };
     GuestSpec {
         instance_id: instance_id.to_owned(),
+        host_name: instance_id.to_owned(),
         disks: vec![
             disk("root", 256, Filesystem::Ext4, "/"),
             disk("data", 256, Filesystem::Ext4, "/data"),

@@ -7,8 +7,15 @@ use super::reply::ApiError;
 use super::{Context, World};
 
 /// The actions that heed a ClientToken.
-pub(super) const IDEMPOTENT: [&str; 5] =
-    ["RunCommand", "CreateCommand", "InvokeCommand", "CreateSnapshotGroup", "CreateDisk"];
+pub(super) const IDEMPOTENT: [&str; 7] = [
+    "RunCommand",
+    "CreateCommand",
+    "InvokeCommand",
+    "CreateSnapshotGroup",
+    "CreateDisk",
+    "CreateImage",
+    "RunInstances",
+];
 
 pub(super) type Handler = fn(&mut World, &Context, &mut Params) -> Result<Value, ApiError>;
 
@@ -19,6 +26,8 @@ impl World {
             ("2015-04-01", "GetCallerIdentity") => Self::get_caller_identity,
             ("2014-05-26", "DescribeRegions") => Self::describe_regions,
             ("2014-05-26", "DescribeInstances") => Self::describe_instances,
+            ("2014-05-26", "RunInstances") => Self::run_instances,
+            ("2014-05-26", "DeleteInstance") => Self::delete_instance,
             ("2014-05-26", "StopInstance") => Self::stop_instance,
             ("2014-05-26", "StartInstance") => Self::start_instance,
             ("2014-05-26", "DescribeInstanceRamRole") => Self::describe_instance_ram_role,
@@ -41,6 +50,10 @@ impl World {
             ("2014-05-26", "DescribeSnapshotGroups") => Self::describe_snapshot_groups,
             ("2014-05-26", "DeleteSnapshotGroup") => Self::delete_snapshot_group,
             ("2014-05-26", "DescribeSnapshots") => Self::describe_snapshots,
+            ("2014-05-26", "DeleteSnapshot") => Self::delete_snapshot,
+            ("2014-05-26", "CreateImage") => Self::create_image,
+            ("2014-05-26", "DescribeImages") => Self::describe_images,
+            ("2014-05-26", "DeleteImage") => Self::delete_image,
             ("2014-05-26", "TagResources") => Self::tag_resources,
             ("2014-05-26", "UntagResources") => Self::untag_resources,
             ("2014-05-26" | "2015-04-01", "") => {

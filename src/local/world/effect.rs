@@ -47,6 +47,22 @@ pub enum Effect {
         /// `i-…`
         instance_id: String,
     },
+    /// Start a new instance from these disks, the system disk first, as they are made; answer with `Instance`.
+    RunInstance {
+        /// `i-…`
+        instance_id: String,
+        /// What it calls itself.
+        host_name: String,
+        /// `d-…`
+        disk_ids: Vec<String>,
+    },
+    /// The instance is no more; answer with `DiskReady` for each disk that is kept.
+    DeleteInstance {
+        /// `i-…`
+        instance_id: String,
+        /// `d-…`
+        kept: Vec<String>,
+    },
     /// Stop the instance, by force as by pulling the plug; answer with `Instance`.
     StopInstance {
         /// `i-…`

@@ -311,12 +311,20 @@ impl World {
         let members = self.groups.remove(&id).map(|group| group.members).unwrap_or_default();
         let mut progress = Vec::new();
         for snapshot_id in members {
-            self.snapshots.remove(&snapshot_id);
+            // The group goes all the same; what an image needs stays, on its own.
+            let imaged = self.is_imaged(&snapshot_id);
+            let (status, code) = if imaged { ("Failed", "SnapshotCreatedImage") } else { ("Success", "") };
             progress.push(json!({
-                "OperationStatus": "Success", "ErrorCode": "", "ErrorMsg": "",
+                "OperationStatus": status, "ErrorCode": code, "ErrorMsg": "",
                 "RelatedItemSet": { "RelatedItem": [ { "Name": "SnapshotId", "Value": snapshot_id } ] },
             }));
-            self.effects.push(Effect::DeleteSnapshot { snapshot_id });
+            match self.snapshots.get_mut(&snapshot_id) {
+                Some(snapshot) if imaged => snapshot.group_id.clear(),
+                _ => {
+                    self.snapshots.remove(&snapshot_id);
+                    self.effects.push(Effect::DeleteSnapshot { snapshot_id });
+                }
+            }
         }
         Ok(json!({ "OperationProgressSet": { "OperationProgress": progress } }))
     }

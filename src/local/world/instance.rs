@@ -44,6 +44,16 @@ pub struct Instance {
     pub ram_role: Option<String>,
     /// Cloud Assistant's plugins in it: name and version.
     pub plugins: Vec<(String, String)>,
+    /// The image that it was started from.
+    pub image_id: String,
+    /// E.g. `ecs.g7.large`.
+    pub instance_type: String,
+    /// What its system calls itself.
+    pub host_name: String,
+    /// `vsw-…`
+    pub vswitch_id: String,
+    /// `sg-…`
+    pub security_group_id: String,
     /// Tags.
     pub tags: Tags,
 }
@@ -221,6 +231,8 @@ fn show_instance(i: &Instance) -> Value {
     json!({
         "InstanceId": i.id, "InstanceName": i.name, "RegionId": i.region_id, "ZoneId": i.zone_id, "Status": i.status,
         "OSType": i.os_type, "OSName": i.os_name, "OSNameEn": i.os_name, "StoppedMode": stopped_mode,
+        "ImageId": i.image_id, "InstanceType": i.instance_type, "HostName": i.host_name,
+        "VpcAttributes": { "VSwitchId": i.vswitch_id }, "SecurityGroupIds": { "SecurityGroupId": [i.security_group_id] },
         "OperationLocks": { "LockReason": locked(&i.locks) }, "Tags": i.tags.shown(),
     })
 }

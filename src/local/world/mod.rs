@@ -11,8 +11,10 @@ mod disk;
 mod effect;
 mod group;
 mod identity;
+mod image;
 mod instance;
 mod invocation;
+mod launch;
 mod params;
 mod plugins;
 mod policy;
@@ -37,6 +39,7 @@ pub use self::disk::Disk;
 pub use self::effect::{CommandNews, Effect, Happening};
 pub use self::identity::{Principal, Role, Session};
 pub use self::instance::Instance;
+pub use self::launch::Network;
 pub use self::policy::{Asked, Policy};
 pub use self::reply::{ApiError, Delivery, Reply};
 pub use self::settings::{Fault, Mishap, PluginFault, Settings};
@@ -52,6 +55,7 @@ use params::Params;
 enum Timer {
     Cut(String),
     Uploaded(String),
+    ImageMade(String),
     Undelivered(String, String),
     ResultOverdue(String, String),
 }
@@ -75,6 +79,8 @@ pub struct World {
     disks: BTreeMap<String, Disk>,
     snapshots: BTreeMap<String, snapshot::Snapshot>,
     groups: BTreeMap<String, group::Group>,
+    images: BTreeMap<String, image::Image>,
+    networks: BTreeMap<String, Network>,
     invocations: BTreeMap<String, invocation::Invocation>,
     commands: BTreeMap<String, registered::Registered>,
     tokens: BTreeMap<(String, String, String), Remembered>,
@@ -97,6 +103,8 @@ impl World {
             disks: BTreeMap::new(),
             snapshots: BTreeMap::new(),
             groups: BTreeMap::new(),
+            images: BTreeMap::new(),
+            networks: BTreeMap::new(),
             invocations: BTreeMap::new(),
             commands: BTreeMap::new(),
             tokens: BTreeMap::new(),
@@ -217,6 +225,7 @@ impl World {
             let at = entry.key().0;
             match entry.remove() {
                 Timer::Cut(snapshot_id) => self.cut(at, snapshot_id),
+                Timer::ImageMade(image_id) => self.image_made(&image_id),
                 Timer::Uploaded(snapshot_id) => self.uploaded(at, &snapshot_id),
                 Timer::Undelivered(invoke_id, instance_id) => self.undelivered(at, &invoke_id, &instance_id),
                 Timer::ResultOverdue(invoke_id, instance_id) => {

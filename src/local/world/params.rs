@@ -131,6 +131,21 @@ impl Params {
         Ok(values)
     }
 
+    /// Takes `Name.1.Field`, `Name.2.Field`, …: the fields by their number, each one of `known`.
+    pub fn records(&mut self, name: &str, known: &[&str]) -> Result<Vec<BTreeMap<String, String>>, ApiError> {
+        let prefix = format!("{name}.");
+        let mut found: BTreeMap<usize, BTreeMap<String, String>> = BTreeMap::new();
+        for key in self.keys_under(&prefix) {
+            let (index, field) = key[prefix.len()..].split_once('.').unwrap_or_default();
+            let index: usize = index.parse().map_err(|_| invalid(name, format!("{key} is no list item")))?;
+            if known.contains(&field) {
+                let value = self.0.remove(&key).unwrap_or_default();
+                found.entry(index).or_default().insert(field.into(), value);
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+
     /// Takes a JSON array of strings (`InstanceIds`, `DiskIds`, `SnapshotIds`), at most 100.
     pub fn json_list(&mut self, name: &str) -> Result<Option<Vec<String>>, ApiError> {
         let Some(text) = self.optional(name) else { return Ok(None) };

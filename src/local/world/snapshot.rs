@@ -125,6 +125,37 @@ impl World {
         }
     }
 
+    /// One that is not there is no error, but the right to delete it is asked for first.
+    pub(super) fn delete_snapshot(
+        &mut self,
+        context: &Context,
+        params: &mut Params,
+    ) -> Result<Value, ApiError> {
+        let id = params.required("SnapshotId")?;
+        let own = || self.snapshots.get(&id).map(|one| one.region_id.clone());
+        let region = params.optional("RegionId").or_else(own).unwrap_or_default();
+        let force = params.boolean("Force")?.unwrap_or(false);
+        params.finish()?;
+        let there = self.own_snapshot(context, &region, &id).ok();
+        let tags = there.map(|one| one.tags.clone()).unwrap_or_default();
+        context.require_on("ecs:DeleteSnapshot", &context.arn(&region, "snapshot", &id), &tags)?;
+        if there.is_none() {
+            return Ok(json!({}));
+        }
+        let used = |code: &str, by: &str| {
+            Err(ApiError::new(403, code, format!("The snapshot {id} has been used to create {by}.")))
+        };
+        if self.is_imaged(&id) {
+            return used("SnapshotCreatedImage", "an image");
+        }
+        if !force && self.disks.values().any(|disk| disk.source_snapshot_id.as_ref() == Some(&id)) {
+            return used("SnapshotCreatedDisk", "a disk");
+        }
+        self.snapshots.remove(&id);
+        self.effects.push(Effect::DeleteSnapshot { snapshot_id: id });
+        Ok(json!({}))
+    }
+
     fn snapshot_event(&mut self, at: Timestamp, id: &str) {
         let Some(s) = self.snapshots.get(id) else { return };
         let data = json!({

@@ -1,5 +1,7 @@
 //! The world as a client sees it.
 
+mod disks;
+mod images;
 pub(crate) mod lab;
 mod power;
 mod registered;

@@ -40,10 +40,12 @@ fn group(lab: &mut Lab, tagged: bool) -> (String, String) {
 }
 
 #[test]
-fn whoever_retains_deletes_groups_of_appsnap_and_no_others() {
+fn whoever_retains_deletes_groups_and_snapshots_of_appsnap_and_no_others() {
     let mut lab = with(&["retain"]);
-    let (foreign, _) = group(&mut lab, false);
-    let (own, _) = group(&mut lab, true);
+    let (foreign, their_member) = group(&mut lab, false);
+    let (own, member) = group(&mut lab, true);
+    assert_eq!(lab.refused("DeleteSnapshot", &[("SnapshotId", &their_member)]), "403 Forbidden.RAM");
+    lab.ok("DeleteSnapshot", &[("SnapshotId", &member)]);
     assert_eq!(lab.refused("DeleteSnapshotGroup", &[("SnapshotGroupId", &foreign)]), "403 Forbidden.RAM");
     assert_eq!(lab.groups().len(), 2);
     let (reply, _) = lab.call("DeleteSnapshotGroup", &[("SnapshotGroupId", &own)]);
