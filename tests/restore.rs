@@ -10,8 +10,11 @@ mod follow;
 
 use std::process::Stdio;
 
-use appsnap::local::cloud::{INSTANCE, OPERATOR, REGION};
-use appsnap::local::world::Settings;
+use appsnap::guest::recipes;
+use appsnap::local::cloud::{ACCOUNT, INSTANCE, OPERATOR, REGION, SECURITY_GROUP, VSWITCH};
+use appsnap::local::guest::DiskSpec;
+use appsnap::local::store::Filesystem;
+use appsnap::local::world::{Disk, Instance, Settings};
 use appsnap::report::{Level, Status};
 use bench::{Bench, NEEDS, tick};
 use common::need;
@@ -22,18 +25,6 @@ const ENGINE: &str = include_str!("../src/local/engine/postgresql.sh");
 const DATA: &str = "/data/pg";
 const SOCKET: &str = "/run/appsnap-engine/postgresql";
 const WAL: &str = "/logs/wal";
-/// The recipe's pair, as it is installed.
-const PRESCRIPT: &str = concat!(
-    "#!/bin/sh\n",
-    include_str!("../src/guest/recipes/frame.sh"),
-    include_str!("../src/guest/recipes/postgresql/prescript.sh")
-);
-const POSTSCRIPT: &str = concat!(
-    "#!/bin/sh\n",
-    include_str!("../src/guest/recipes/frame.sh"),
-    include_str!("../src/guest/recipes/postgresql/postscript.sh")
-);
-
 /// A cloud with a database under load, a copy of it, and what happened to it since.
 struct Site {
     bench: Bench,
@@ -48,10 +39,11 @@ impl Site {
         let bench = Bench::start(Settings::default(), "true").await;
         let follower = Follower::new(&bench.client, REGION);
         follower.run(INSTANCE, "mkdir -p /etc/appsnap").await;
+        let recipe = recipes::find("postgresql").unwrap();
         let files = [
-            ("/root/engine.sh", ENGINE),
-            ("/etc/appsnap/prescript.sh", PRESCRIPT),
-            ("/etc/appsnap/postscript.sh", POSTSCRIPT),
+            ("/root/engine.sh", ENGINE.to_owned()),
+            ("/etc/appsnap/prescript.sh", recipe.prescript()),
+            ("/etc/appsnap/postscript.sh", recipe.postscript()),
         ];
         for (path, text) in files {
             bench.cloud.guest.write_file(path, text.as_bytes(), "700").await.unwrap();
@@ -105,6 +97,48 @@ impl Site {
         let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    async fn lose_the_machine(&self) {
+        let delete =
+            json!({ "action": "DeleteInstance", "parameters": { "InstanceId": INSTANCE, "Force": "true" } });
+        self.follower.call(&delete).await;
+    }
+
+    /// A running instance in the same zone, with PostgreSQL and an empty system disk.
+    async fn another_machine(&self) -> String {
+        let (id, disk_id) = ("i-bp1another000000000a", "d-bp1another000000000");
+        let zone_id = format!("{REGION}-k");
+        self.bench.cloud.cloud.look(|world, _| {
+            world.add_instance(Instance {
+                id: id.into(),
+                account_id: ACCOUNT.into(),
+                region_id: REGION.into(),
+                zone_id: zone_id.clone(),
+                status: "Running".into(),
+                os_type: "linux".into(),
+                agent_alive: true,
+                ..Instance::default()
+            });
+            world.add_disk(Disk {
+                id: disk_id.into(),
+                account_id: ACCOUNT.into(),
+                region_id: REGION.into(),
+                zone_id: zone_id.clone(),
+                instance_id: Some(id.into()),
+                category: "cloud_essd".into(),
+                size: 20,
+                status: "In_use".into(),
+                kind: "system".into(),
+                device: "/dev/xvda".into(),
+                ..Disk::default()
+            });
+        });
+        let mount = Some("/".to_owned());
+        let disk = DiskSpec { disk_id: disk_id.into(), size_mib: 320, filesystem: Filesystem::Ext4, mount };
+        let guests = self.bench.cloud.add_guests(vec![(id.into(), vec![disk])]).await.unwrap();
+        guests[id].write_file("/root/engine.sh", ENGINE.as_bytes(), "700").await.unwrap();
+        id.to_owned()
     }
 
     /// Every row that was acknowledged before the copy is there, and none from after it.
@@ -190,4 +224,39 @@ async fn in_place_the_plan_leads_back_to_the_copy_and_from_there_to_the_present_
     site.follower.follow(&plan).await;
     assert_eq!(site.engine("count").await, "-1");
     site.bench.close().await;
+}
+
+#[tokio::test]
+async fn of_a_machine_that_is_gone_the_plan_leads_to_a_new_one() {
+    if !ready() {
+        return;
+    }
+    let mut site = Site::start().await;
+    site.lose_the_machine().await;
+    let start = format!("sh /root/engine.sh start {DATA}");
+    let new = ["--instance-type", "ecs.g7.large", "--vswitch", VSWITCH, "--security-group", SECURITY_GROUP];
+    let plan = site.plan(&[&new[..], &["--start", &start]].concat()).await;
+    assert_eq!((&plan["way"], &plan["fill"]), (&json!("anew"), &json!({})));
+    site.follower.follow(&plan).await;
+    let instance = site.follower.name("instance.1").to_owned();
+    site.rows_are_as_at_the_copy(&instance, SOCKET).await;
+    site.bench.cloud.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn of_a_machine_that_is_gone_the_plan_leads_to_its_disks_on_another_one() {
+    if !ready() {
+        return;
+    }
+    let mut site = Site::start().await;
+    let other = site.another_machine().await;
+    site.lose_the_machine().await;
+    let start = format!("sh /root/engine.sh start {DATA}");
+    let plan = site.plan(&["--to", &other, "--start", &start]).await;
+    assert_eq!(plan["way"], "onto");
+    site.follower.follow(&plan).await;
+    site.rows_are_as_at_the_copy(&other, SOCKET).await;
+    let fstab = site.follower.run(&other, "cat /etc/fstab").await;
+    assert!(fstab.contains(" /data ext4 defaults,nofail 0 2"), "{fstab}");
+    site.bench.cloud.close().await.unwrap();
 }
