@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use appsnap::guest::install::{Task, commands};
 use appsnap::guest::recipes::{Recipe, find, sha256};
-use appsnap::local::cloud::{INSTANCE, OPERATOR, REGION};
+use appsnap::local::cloud::{INSTANCE, OPERATOR, REGION, role_arn};
 use appsnap::local::world::Settings;
 use appsnap::report::{Level, Status};
 use bench::{Bench, NEEDS, tick, verdict};
@@ -33,18 +33,26 @@ fn cli(words: &[&str], env: &[(&str, String)]) -> (i32, String, String) {
 
 /// The same on the guest, with the operator's key.
 async fn on_guest(bench: &Bench, words: &[&str]) -> (i32, String, String) {
+    let keys = [
+        ("ALIBABA_CLOUD_ACCESS_KEY_ID", OPERATOR.0.to_owned()),
+        ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", OPERATOR.1.to_owned()),
+    ];
+    with_keys(bench, words, &keys).await
+}
+
+async fn with_keys(bench: &Bench, words: &[&str], keys: &[(&'static str, String)]) -> (i32, String, String) {
     let words: Vec<String> = words
         .iter()
         .copied()
         .chain(["--instance", INSTANCE, "--region", REGION])
         .map(str::to_owned)
         .collect();
-    let env = [
+    let mut env = vec![
         ("APPSNAP_ECS_ENDPOINT", bench.cloud.endpoint()),
+        ("APPSNAP_STS_ENDPOINT", bench.cloud.endpoint()),
         ("APPSNAP_CA_BUNDLE", bench.cloud.ca_file.display().to_string()),
-        ("ALIBABA_CLOUD_ACCESS_KEY_ID", OPERATOR.0.to_owned()),
-        ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", OPERATOR.1.to_owned()),
     ];
+    env.extend(keys.iter().cloned());
     let work = move || cli(&words.iter().map(String::as_str).collect::<Vec<_>>(), &env);
     // The cloud's own work goes on meanwhile.
     tokio::task::spawn_blocking(work).await.unwrap()
@@ -113,6 +121,7 @@ fn recipes_are_listed_and_printed_without_a_cloud_and_wrong_usage_is_told() {
     let table = [
         (vec!["oracle"], 2, "there is no recipe \"oracle\"; there are: "),
         (vec!["generic", "--install"], 2, "--instance"),
+        (vec!["generic", "--instance", INSTANCE], 2, "belong to --install or --remove"),
         (vec!["generic", "--print", "pre", "--sha256"], 2, "cannot be used with"),
         (vec!["generic", "--remove", "--force", "--instance", INSTANCE], 2, "cannot be used with"),
         (
@@ -194,6 +203,13 @@ async fn a_recipe_is_installed_once_used_by_a_run_replaced_by_force_only_and_tak
     assert_eq!(told["files"].as_array().unwrap().iter().filter(|file| file["state"] == "kept").count(), 3);
     assert_eq!(sh(&bench, ALL).await, format!("{}\n{}", row("generic.conf", 600, CONF), kept.join("\n")));
     assert_eq!(good(&bench, &["generic", "--remove"]).await["outcome"], "absent");
+    // By a role that may run commands there; and without it, told what is missing.
+    let (keys, role) = (bench.cloud.function_keys().unwrap(), role_arn());
+    let (code, text, errors) = with_keys(&bench, &["generic", "--install", "--role-arn", &role], &keys).await;
+    assert!(code == 0 && text.starts_with("generic is installed on i-"), "{text}{errors}");
+    let (code, _, errors) = with_keys(&bench, &["generic", "--remove"], &keys).await;
+    let lacks = errors.contains("Forbidden.RAM") && errors.contains("allow ecs:RunCommand on");
+    assert!(code == 1 && lacks, "{code} {errors}");
     bench.close().await;
 }
 

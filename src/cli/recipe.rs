@@ -47,6 +47,9 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> Result<u8, Failure> {
+    if !(args.install || args.remove) && (args.instance.is_some() || args.role_arn.is_some()) {
+        return Err(Failure::usage("--instance and --role-arn belong to --install or --remove"));
+    }
     let Some(name) = &args.name else {
         out(&if args.json {
             shown(&json!({ "recipes": ALL.iter().map(document).collect::<Vec<_>>() }))
@@ -137,7 +140,7 @@ fn details(recipe: &Recipe) -> String {
     let proven = recipe.proven.unwrap_or("a stand-in only, no real server");
     let mut text = format!(
         "{}: {}\n  versions     {}\n  holds        {}\n  ran against  {proven}\n  prescript    sha256 {pre}\n  \
-         postscript   sha256 {post}\n\nSettings, in {DIRECTORY}/{}.conf (none is needed to begin with):\n",
+         postscript   sha256 {post}\n\nSettings, in {DIRECTORY}/{}.conf (only what differs from these defaults has to be there):\n",
         recipe.name, recipe.title, recipe.versions, recipe.holds, recipe.name
     );
     let wide = recipe.settings.iter().map(|one| one.key.len() + one.default.len()).max().unwrap_or(0) + 1;
