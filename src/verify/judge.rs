@@ -2,6 +2,7 @@
 //! its own, which knows that engine's words.
 
 pub mod mariadb;
+pub mod postgresql;
 pub mod redis;
 
 use std::collections::BTreeMap;

@@ -14,15 +14,15 @@ data=$1 limit=$3 server=''
 cd / || exit 2
 fact() { echo "fact: $1=$2"; }
 
-version=$(cat "$data/PG_VERSION") || { fact error "$data is no data directory of PostgreSQL" && exit 2; }
+version=$(cat "$data/PG_VERSION") || { fact why "$data is no data directory of PostgreSQL" && exit 2; }
 for bin in "/usr/lib/postgresql/$version/bin" "/usr/pgsql-$version/bin" /usr/local/pgsql/bin ${PGBIN:+"$PGBIN"} ''; do
   case $("$bin/postgres" --version 2>/dev/null) in *" $version"[.\ r]*) break ;; esac
 done
-[ "$bin" ] || { fact error "no binaries of PostgreSQL $version on this machine" && exit 2; }
+[ "$bin" ] || { fact why "no binaries of PostgreSQL $version on this machine" && exit 2; }
 uid=$(stat -c %u "$data") gid=$(stat -c %g "$data")
 as() { setpriv --reuid "$uid" --regid "$gid" --clear-groups "$@"; }
 
-control=$(as "$bin/pg_controldata" "$data") || { fact error "pg_controldata cannot read $data" && fact started no && exit 1; }
+control=$(as "$bin/pg_controldata" "$data") || { fact why "pg_controldata cannot read $data" && fact started no && exit 1; }
 told() { printf '%s\n' "$control" | sed -n "s/^$1: *//p"; }
 fact version "$("$bin/postgres" --version | sed 's/.*) //; s/ .*//')"
 fact state "$(told 'Database cluster state')"
@@ -83,6 +83,6 @@ if [ $started = yes ]; then
   while up && [ $((n += 1)) -le 300 ]; do sleep 0.1; done
 fi
 grep -E 'FATAL|PANIC|ERROR|database system|recovery|redo |record|invalid|consistent|last completed|unexpected' "$WORK/log" |
-  grep -vE 'DETAIL: +Consistent recovery state has not|FATAL: +(the database system is (starting up|not yet)|role ".*" does not exist)|received .* shutdown request' |
+  grep -vE 'DETAIL: +Consistent recovery state has not|FATAL: +(the database system is (starting up|not yet)|role ".*" does not exist)|terminating connection due to administrator command' |
   head -n 40 | cut -c1-200 | sed 's/^/log: /'
 [ $started = yes ]

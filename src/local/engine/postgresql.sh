@@ -12,7 +12,7 @@
 #   conf                    what /etc/appsnap/postgresql.conf has to say for this server
 set -eu
 run=/run/appsnap-engine/postgresql
-export LC_ALL=C PGHOST=$run PGUSER=postgres PGDATABASE=postgres
+export LC_ALL=C PGHOST=$run PGUSER=postgres PGDATABASE=postgres PGAPPNAME=appsnap-load
 bin=$(printf '%s\n' /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
 cd / && mkdir -p $run && chown postgres: $run
 as() { setpriv --reuid postgres --regid postgres --init-groups "$@"; }
@@ -84,6 +84,10 @@ unload)
         env kill -s KILL -- "-$pid" 2>/dev/null || :
     done <$run/load
     rm -f $run/load
+    # A backend that sleeps does not see that its client has gone.
+    others="application_name = '$PGAPPNAME' AND pid <> pg_backend_pid()"
+    sql -c "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE $others" >/dev/null 2>&1 || exit 0
+    while [ "$(sql -c "SELECT count(*) FROM pg_stat_activity WHERE $others")" != 0 ]; do sleep 0.05; done
     ;;
 acked)
     for _ in 1 2 3 4 5; do # it is written anew all the time

@@ -117,7 +117,7 @@ main() {
   case $role in primary | standby | any) ;; *) fail 2 "role has to be primary, standby or any, not \"$role\"" ;; esac
   need tee readlink
   PGUID=$(id -u "$user") && PGGID=$(id -g "$user") || fail 2 "there is no user \"$user\" here: set user"
-  PSQL=${psql:-$(find_psql)} && [ "$PSQL" ] || fail 13 "psql is not installed: install PostgreSQL's client, or set psql"
+  PSQL=${psql:-$(find_psql)} && [ -x "$PSQL" ] || fail 13 "psql is not installed: install PostgreSQL's client, or set psql"
   [ "$socket" ] || for socket in /run/postgresql /var/run/postgresql /tmp; do [ ! -S "$socket/.s.PGSQL.$port" ] || break; done
   export PGUID PGGID PSQL PGHOST="$socket" PGPORT="$port" PGUSER="$user" PGAPPNAME=appsnap PGCONNECT_TIMEOUT=10
   # What roles and databases set must not end the session. A low deadlock_timeout makes this session the one that gives way
