@@ -8,6 +8,9 @@ use super::{State, Told, Verdict};
 /// A replay of more than this is what a crash leaves.
 const SMALL_REDO: u64 = 1 << 20;
 
+/// MySQL 5.7 names the files it writes to behind each checkpoint: 9 to 116 bytes on a quiet server.
+const CHECKPOINT_RECORDS: u64 = 256;
+
 /// The number behind the first of these words that a line has.
 fn number_behind(told: &Told, words: &[&str]) -> Option<u64> {
     told.log.iter().find_map(|line| {
@@ -48,7 +51,9 @@ pub fn verdict(told: &Told) -> Verdict {
         (State::Rollback, format!("{prepared} transactions were in the middle of their commit"))
     } else {
         match redo {
-            Some(0) => (State::Clean, "no transaction to roll back, no log to replay".to_owned()),
+            Some(bytes) if bytes <= CHECKPOINT_RECORDS => {
+                (State::Clean, format!("nothing to roll back, {bytes} bytes of log to replay"))
+            }
             Some(bytes) if bytes <= SMALL_REDO => {
                 (State::RedoSmall, format!("{bytes} bytes of log replayed, nothing rolled back"))
             }
@@ -152,6 +157,16 @@ mod tests {
             lsn = 21384264 in redo log file /tmp/mdb/mydata80/#innodb_redo/#ib_redo6.\n\
             log: 2026-11-29T02:11:27.248535Z 1 [Note] [MY-012532] [InnoDB] Applying a batch of 0 redo log records ...\n";
         assert_eq!(judged(clean_8_0), (State::Clean, Some(0), Some(0)));
+        let locked_8_0 = clean_8_0.to_owned()
+            + "log: 2026-11-29T02:22:04.042532Z 1 [Note] [MY-012551] [InnoDB] Database was not shutdown normally!\n\
+               log: 2026-11-29T02:21:58.060865Z 1 [Note] [MY-012550] [InnoDB] Doing recovery: scanned up to log \
+               sequence number 21384264\n";
+        assert_eq!(judged(&locked_8_0), (State::Clean, Some(0), Some(0)));
+        let locked_5_7 = "fact: version=5.7.42\nfact: started=yes\nfact: rolledBack=0\nfact: prepared=0\n\
+            log: 2026-11-29T02:23:07.060416Z 0 [Note] InnoDB: Log scan progressed past the checkpoint lsn 10940709\n\
+            log: 2026-11-29T02:23:07.060425Z 0 [Note] InnoDB: Doing recovery: scanned up to log sequence number \
+            10940825\n";
+        assert_eq!(judged(locked_5_7), (State::Clean, Some(116), Some(0)));
         let crash_5_7 = "fact: version=5.7.42\nfact: started=yes\nfact: rolledBack=1\nfact: prepared=1\n\
             log: 2026-11-29T02:12:15.980243Z 0 [Note] InnoDB: Log scan progressed past the checkpoint lsn 4316000\n\
             log: 2026-11-29T02:12:15.981927Z 0 [Note] InnoDB: Doing recovery: scanned up to log sequence number \

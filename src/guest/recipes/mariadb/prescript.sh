@@ -7,7 +7,8 @@
 #   socket=   the server's, if it is not the client's default
 #   options=  an option file of root's, mode 0600, with user and password; without it root over the socket, or ~/.my.cnf
 #   role=     any, primary or replica: on the other one exit 75
-#   drain=60  seconds for draining; wait=15 for open transactions and the lock; settle=5 for what is left, under the lock;
+#   drain=60  seconds for draining; wait=15 for open transactions and the lock; settle=5 under the lock,
+#             for what is left to be written; 0 does not wait, and leaves a little log to replay
 #   hold=120  the lock's end whatever happens
 NAME=mariadb BYE='\q' socket='' options='' role=any drain=60 wait=15 settle=5 hold=120
 FEW=500 # dirty pages which the lock's session writes in a moment
@@ -37,13 +38,15 @@ ask() { # SQL [SECONDS]: ANSWER is what came; 1 where there was an error
   *) fail 16 "the server did not answer within ${2:-10} s: $1" ;;
   esac
   ANSWER=$(sed -n "/^begin $asked\$/,/^end $asked\$/p" "$S/out" | sed '1d;$d')
-  case $ANSWER in *ERROR*) return 1 ;; esac
+  ! refused
 }
+refused() { printf '%s\n' "$ANSWER" | grep -q '^ERROR '; }
+unable() { fail 16 "the server refuses what the recipe has to ask: $ANSWER"; }
 pause() { for _ in 1 2 3 4 5 6; do nap; done; }
 
 check() {
   case $role in any | primary | replica) ;; *) fail 2 "/etc/appsnap/$NAME.conf: role is any, primary or replica" ;; esac
-  number drain 0 600 && number wait 1 600 && number settle 1 50 && number hold 20 3600
+  number drain 0 600 && number wait 1 600 && number settle 0 50 && number hold 20 3600
   [ -z "$options" ] || case $(stat -Lc '%u %a' "$options" 2>&1) in
   '0 600' | '0 400') ;;
   *) fail 2 "$options must be root's, mode 0600: chown root:root $options; chmod 600 $options" ;;
@@ -53,23 +56,20 @@ check() {
 
 greet() { # who is it, and is it its turn?
   ask "SET SESSION wait_timeout = 28800, lock_wait_timeout = 1; SELECT CONNECTION_ID(), @@version, @@pid_file, @@datadir,
-    @@innodb_log_group_home_dir" || fail 16 "the server refuses: $ANSWER"
+    @@innodb_log_group_home_dir" || unable
   IFS='	' read -r session version pid_file datadir logdir <<EOT
 $ANSWER
 EOT
   case $version in *MariaDB*) ;; *) fail 16 "the server is $version, not MariaDB: use the recipe mysql" ;; esac
-  ask "SHOW ALL SLAVES STATUS" || fail 16 "the server does not tell of its role: $ANSWER"
+  ask "SHOW ALL SLAVES STATUS" || unable
   case $role/$ANSWER in
   replica/) fail 75 "not my turn: this server is no replica, and the role asked for is replica" ;;
   primary/?*) fail 75 "not my turn: this server is a replica, and the role asked for is primary" ;;
   esac
   ask "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('innodb_log_checkpoint_now', 'innodb_max_purge_lag_wait')"
   quick='' # newer servers end purge and checkpoint when they are told to
-  case $ANSWER in *checkpoint_now*purge_lag_wait*)
-    quick='SET SESSION max_statement_time = 0.3; SET GLOBAL innodb_max_purge_lag_wait = 0;
-      SET SESSION max_statement_time = 0; SET GLOBAL innodb_log_checkpoint_now = 1;'
-    ;;
-  esac
+  case $ANSWER in *checkpoint_now*purge_lag_wait*) quick='SET SESSION max_statement_time = 0.3; SET GLOBAL
+    innodb_max_purge_lag_wait = 0; SET SESSION max_statement_time = 0; SET GLOBAL innodb_log_checkpoint_now = 1;' ;; esac
 }
 
 look() { # open: transactions that have written; old: those of more than a second. The server may show the table as it was
@@ -92,8 +92,7 @@ too_long() {
 
 quiet() { # a lock while a long one is open would be in vain
   tick && end=$((NOW + wait))
-  while look '' || fail 16 "the server does not tell of its transactions: $ANSWER"
-    [ "$old" != 0 ] || [ "$open" = stale ]; do
+  while { look '' || unable; } && { [ "$old" != 0 ] || [ "$open" = stale ]; }; do
     in_time || too_long
     pause
   done
@@ -103,7 +102,7 @@ status() { # dirty pages, bytes of log behind the checkpoint, transactions to be
   ask "SELECT COALESCE(SUM(IF(variable_name = 'INNODB_BUFFER_POOL_PAGES_DIRTY', variable_value, 0)), 0),
     COALESCE(SUM(IF(variable_name = 'INNODB_CHECKPOINT_AGE', variable_value, 0)), 0),
     COALESCE(SUM(IF(variable_name = 'INNODB_HISTORY_LIST_LENGTH', variable_value, 0)), 0)
-    FROM information_schema.global_status" || fail 16 "the server does not tell of its pages: $ANSWER"
+    FROM information_schema.global_status" || unable
   # shellcheck disable=SC2086
   set -- $ANSWER
   dirty=$1 age=$2 history=$3
@@ -113,7 +112,7 @@ drain() {
   status
   [ "$dirty" -gt "$FEW" ] && [ "$drain" -gt 0 ] || return 0
   ask "SELECT @@GLOBAL.innodb_max_dirty_pages_pct, @@GLOBAL.innodb_max_dirty_pages_pct_lwm, @@GLOBAL.innodb_io_capacity,
-    @@GLOBAL.innodb_io_capacity_max" || fail 16 "the server does not tell of its settings: $ANSWER"
+    @@GLOBAL.innodb_io_capacity_max" || unable
   read -r pct lwm io io_max <<EOT
 $ANSWER
 EOT
@@ -124,8 +123,7 @@ SET GLOBAL innodb_max_dirty_pages_pct = $pct; SET GLOBAL innodb_max_dirty_pages_
 SET GLOBAL innodb_io_capacity = $io; SET GLOBAL innodb_io_capacity_max = $io_max;"
   more=$((io_max > 20000 ? io_max : 20000))
   ask "SET GLOBAL innodb_io_capacity_max = $more; SET GLOBAL innodb_io_capacity = $more;
-    SET GLOBAL innodb_max_dirty_pages_pct_lwm = 0; SET GLOBAL innodb_max_dirty_pages_pct = 0" ||
-    fail 16 "the server does not let its pages be drained: $ANSWER"
+    SET GLOBAL innodb_max_dirty_pages_pct_lwm = 0; SET GLOBAL innodb_max_dirty_pages_pct = 0" || unable
   tick && end=$((NOW + drain)) least=$dirty
   until_lower=$((NOW + 5)) # writers dirty pages all the time: what 5 s do not better stays
   while [ "$dirty" -gt "$FEW" ] && in_time && [ "$NOW" -lt "$until_lower" ]; do
@@ -139,7 +137,7 @@ lock() {
   tick && end=$((NOW + wait)) open=0
   while ! look "SET SESSION max_statement_time = 0.3; FLUSH TABLES WITH READ LOCK; SET SESSION max_statement_time = 0; " ||
     [ "$open" != 0 ]; do
-    case $ANSWER in *ERROR*) got=$ANSWER open=0 ;; esac
+    ! refused || got=$ANSWER open=0
     ask "UNLOCK TABLES"
     if ! in_time; then
       [ "$open" = 0 ] || too_long
@@ -159,6 +157,7 @@ aside() { # SQL, in another session: the one with the lock has to stay free to l
 }
 settled() { # nothing is left to be written, and purge will find nothing or cannot go on
   tick && end=$((NOW + settle)) calm=0 before=-1
+  [ "$settle" -gt 0 ] || return 0
   while :; do
     [ -z "$quick" ] || aside "$quick"
     status
@@ -166,7 +165,7 @@ settled() { # nothing is left to be written, and purge will find nothing or cann
     [ "$dirty" = 0 ] && [ "$age" -lt 1000 ] && { [ "$history" = 0 ] || [ "$history" = "$before" ]; } || calm=0
     before=$history
     case $quick in ?*) [ $calm -lt 1 ] ;; *) [ $calm -lt 25 ] ;; esac || return 0
-    in_time || fail 16 "after $settle s under the lock $dirty dirty pages and $age bytes of log were left: raise drain"
+    in_time || fail 16 "$settle s under the lock left $dirty dirty pages, $age bytes of log, or purge at work: raise drain"
     nap
   done
 }
@@ -192,10 +191,8 @@ main() {
   mark datadir "${datadir%/}"
   case $logdir in /*) ;; *) logdir=$datadir${logdir#./} ;; esac
   [ "${logdir%/}" = "${datadir%/}" ] || mark logdir "${logdir%/}"
-  gtid=$(echo "$ANSWER" | sed -n 1p)
-  [ -z "$gtid" ] || mark gtid "$gtid"
-  binlog=$(echo "$ANSWER" | awk -F '\t' 'NR > 1 && $2 { print $1 ":" $2 }')
-  [ -z "$binlog" ] || mark binlog "$binlog"
+  echo "$ANSWER" | awk -F '\t' 'NR == 1 && $1 { print "appsnap-mark: gtid=" $1 }
+    NR > 1 && $2 { print "appsnap-mark: binlog=" $1 ":" $2 }'
 }
 
 prescript "$@"
