@@ -35,7 +35,7 @@ pub struct Recipe {
     pub title: &'static str,
     /// Which versions it is written for.
     pub versions: &'static str,
-    /// The real server that the tests run it against; `None`: a stand-in only.
+    /// The real server that it ran against, in the tests unless it says otherwise; `None`: a stand-in only.
     pub proven: Option<&'static str>,
     /// What it holds while the disks are cut, in a sentence.
     pub holds: &'static str,

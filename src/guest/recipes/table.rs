@@ -12,7 +12,7 @@ const HOLD: Setting = setting(
     "seconds after which the lock ends whatever happens; longer than a freeze may last",
 );
 /// All of them, in the order in which they are listed.
-pub const ALL: [Recipe; 3] = [
+pub const ALL: [Recipe; 4] = [
     Recipe {
         name: "postgresql",
         title: "PostgreSQL",
@@ -58,11 +58,33 @@ pub const ALL: [Recipe; 3] = [
             setting("role", "any", "any, primary or replica: on the other one it is not our turn (exit 75)"),
             setting("drain", "60", "seconds for writing dirty pages before the lock"),
             setting("wait", "15", "seconds for open transactions that have written, and for the lock"),
-            setting("settle", "5", "seconds for what is left to be written under the lock"),
+            setting("settle", "5", "seconds for what is left to be written under the lock; 0 leaves it"),
             HOLD,
         ],
         pre: include_str!("mariadb/prescript.sh"),
         post: include_str!("mariadb/postscript.sh"),
+    },
+    Recipe {
+        name: "mysql",
+        title: "MySQL with InnoDB",
+        versions: "5.7 and later",
+        proven: Some("MySQL 5.7, 8.0, 9.7 by hand"),
+        holds: "FLUSH TABLES WITH READ LOCK, taken when no transaction has written and no statement runs for long, after dirty pages were drained: writers wait, reads go on",
+        settings: &[
+            setting("socket", "", "the server's socket, if it is not the client's default"),
+            setting(
+                "options",
+                "",
+                "an option file of root's, mode 0600, with user and password, if root may not log in",
+            ),
+            setting("role", "any", "any, primary or replica: on the other one it is not our turn (exit 75)"),
+            setting("drain", "60", "seconds for writing dirty pages before the lock"),
+            setting("wait", "15", "seconds for open transactions that have written, and for the lock"),
+            setting("settle", "5", "seconds for what is left to be written under the lock; 0 leaves it"),
+            HOLD,
+        ],
+        pre: include_str!("mysql/prescript.sh"),
+        post: include_str!("mysql/postscript.sh"),
     },
     Recipe {
         name: "generic",

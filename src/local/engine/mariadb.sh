@@ -97,20 +97,26 @@ busy_writer() { # SEED: transactions of four statements, and a table without tra
 
 # shellcheck disable=SC2016 # for the shell that waits
 AFTER='echo $$ >>"$1/load"; sleep "$2"; while read -r p; do [ "$p" = $$ ] || kill -KILL "-$p"; done <"$1/load"'
-load() { # KIND SECONDS
-    unload
-    : >"$run/load" && : >"$run/acked"
+writers() { # KIND SECONDS
     case $1 in
-    idle) return ;;
-    acked) ;;
     busy) for seed in 1 2 3 4; do busy_writer $seed; done ;;
     open-transaction) # has written, and stays open: no snapshot of it is without a rollback
         { echo "BEGIN; INSERT INTO event (item, note) SELECT seq, 'open' FROM seq_1_to_1000;"; sleep "$2"; } | keep & ;;
     long-select) echo "SELECT COUNT(*) FROM item WHERE id <= 10 * $2 AND SLEEP(0.1) = 0;" | keep & ;;
-    *) echo "mariadb.sh load: idle, busy, acked, open-transaction or long-select, not $1" >&2; exit 2 ;;
-    esac >/dev/null 2>&1
+    esac
     acked_writer
-    setsid sh -c "$AFTER" timer "$run" "$2" </dev/null >/dev/null 2>&1 &
+    setsid sh -c "$AFTER" timer "$run" "$2" &
+}
+load() { # KIND SECONDS
+    unload
+    : >"$run/acked"
+    case $1 in
+    idle) return ;;
+    acked | busy | open-transaction | long-select) ;;
+    *) echo "mariadb.sh load: idle, busy, acked, open-transaction or long-select, not $1" >&2; exit 2 ;;
+    esac
+    : >"$run/load"
+    (exec </dev/null >/dev/null 2>&1 && writers "$@") # whoever reads our output does not wait for them
     n=0
     until [ -s "$run/acked" ]; do
         [ $((n += 1)) -le 100 ] || fail "the load does not begin"
