@@ -204,6 +204,29 @@ async fn snapshots_of_frozen_disks_need_no_replay_and_hold_what_was_acknowledged
 }
 
 #[tokio::test]
+async fn a_device_that_a_guest_let_go_of_is_not_ended_with_it_when_another_has_it() {
+    if !needs() {
+        return;
+    }
+    let (store, guest) = start("i-first").await;
+    let mut second = spec("i-second", "bp2");
+    second.disks.truncate(1);
+    let second = Guest::start(&Clock::system(), &store, &second).await.unwrap();
+    assert_eq!(text(&guest, "umount /data && echo ok").await, "ok");
+    // Its number is free, and might have become that of the second one's disk: as if it had, since others make devices too.
+    let device = text(&second, "cat /sys/block/vda/dev").await;
+    let device = std::fs::read_link(format!("/sys/dev/block/{device}")).unwrap();
+    let list = store.state().join("guests/i-first.loops");
+    let lines = std::fs::read_to_string(&list).unwrap();
+    let line = lines.lines().find(|line| line.ends_with(" d-bp1data.img")).unwrap();
+    let reused = format!("{} d-bp1data.img", device.file_name().unwrap().to_str().unwrap());
+    std::fs::write(&list, lines.replace(line, &reused)).unwrap();
+    guest.stop().await.unwrap();
+    assert_eq!(text(&second, "echo lives").await, "lives");
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_frozen_guest_with_stuck_writers_stops() {
     if !needs() {
         return;
