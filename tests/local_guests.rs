@@ -256,6 +256,16 @@ async fn an_owner_to_be_killed() {
         writer::start(&guest, mount).await.unwrap();
         freeze(&guest, mount).await;
     }
+    // One that was plugged in, and is mounted where only its guest sees it; another one that was pulled out like that.
+    for disk in ["d-bp1more", "d-bp1gone"] {
+        store.create_disk(disk, 32, Filesystem::Ext4).await.unwrap();
+        guest.attach(disk).await.unwrap();
+        let mount = "mkdir -p /run/$1 && mount $(readlink -f /dev/disk/by-id/virtio-$1) /run/$1";
+        let mounted = guest.exec(mount, &[&disk[2..]], b"", SHORT).await.unwrap();
+        mounted.checked("not mounted").unwrap();
+    }
+    guest.detach("d-bp1gone").await.unwrap();
+    freeze(&guest, "/run/bp1more").await;
     freeze(&guest, "/").await;
     let line = format!("{} {} {}", store.state().display(), store.reaper(), guest.init());
     std::fs::write(Path::new(&base).join("owned"), line).unwrap();
