@@ -7,6 +7,9 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
+/// Most bytes of `key=value` that the guest tells of a mark (`common.sh`).
+const MARK_LINE: usize = 200;
+
 /// A file system that the guest found on a disk of the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileSystem {
@@ -164,7 +167,7 @@ impl Told {
             marks: list("mark")
                 .iter()
                 .filter_map(|m| m.split_once('='))
-                .map(|(k, v)| (k.trim().into(), v.trim().into()))
+                .map(|(k, v)| (k.trim().into(), mark(k, v)))
                 .collect(),
             steps: list("step").iter().filter_map(|item| step(item)).collect(),
         })
@@ -181,6 +184,12 @@ fn without_token(line: &str) -> String {
         clean += part.trim_start_matches(' ').trim_start_matches(token);
     }
     clean
+}
+
+/// The value of a mark. The guest cuts the line; half a position is none, and has to look like it.
+fn mark(key: &str, value: &str) -> String {
+    let cut = key.len() + 1 + value.len() >= MARK_LINE;
+    format!("{}{}", value.trim(), if cut { "…" } else { "" })
 }
 
 /// Of a script's output, whose end comes as Base64; what is a mark is told as one.
@@ -289,5 +298,18 @@ mod tests {
         let text = b"\xbcne\nlast\x1b[0m words\nappsnap-mark: lsn=1\n\n";
         assert_eq!(read(text).as_deref(), Some("last[0m words"));
         assert_eq!((read(b"appsnap-mark: a=1\n"), read(b"")), (None, None));
+    }
+
+    #[test]
+    fn a_mark_that_the_guest_has_cut_shows_that_it_is() {
+        let read = |value: &str| {
+            let line = format!(r#"{{"appsnap":"1","phase":"done","mark":["gtid={value}"]}}"#);
+            Told::read(&line).unwrap().marks["gtid"].clone()
+        };
+        assert_eq!(read("a:1-9"), "a:1-9");
+        assert_eq!(read(&"x".repeat(194)), "x".repeat(194));
+        assert_eq!(read(&"x".repeat(195)), "x".repeat(195) + "…");
+        let common = include_str!("common.sh");
+        assert!(common.contains(&format!("cut -c1-{MARK_LINE} ")));
     }
 }
