@@ -70,7 +70,8 @@ pub fn fill(task: &Task, unit: &mut Unit, told: &Told) {
             finding.cure = addition;
         }
         if let Some((meaning, cure)) = exits::of_exit(code, detail) {
-            finding.message = format!("{meaning}; {}", finding.message);
+            // Last: a chat cuts long lines, and the script's own words say more.
+            finding.message = format!("{}; {meaning}", finding.message);
             finding.cure = cure.into();
         }
         add_finding(&mut unit.findings, finding);
@@ -222,8 +223,8 @@ mod tests {
             },
         );
         let told = &unit.findings[0];
-        assert!(told.message.starts_with("a recipe: transactions that had written stayed open"), "{told:?}");
-        assert!(told.message.ends_with("exit 10, its last words: appsnap: /data: 2 transactions open"));
+        let words = "exit 10, its last words: appsnap: /data: 2 transactions open; a recipe: transactions";
+        assert!(told.message.contains(words), "{told:?}");
         assert!(told.cure.contains("its conf"), "{told:?}");
     }
 }
