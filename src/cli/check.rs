@@ -153,7 +153,7 @@ async fn judge(clock: &Clock, env: BTreeMap<String, String>, request: &Value) ->
 }
 
 async fn locally(args: &Args, clock: &Clock, request: &Value) -> Result<Report, Failure> {
-    install::ensure(!args.no_install).await?;
+    install::ensure(!args.no_install, None).await?;
     progress(args.json, "starting the local cloud ...");
     // Its function is not asked.
     let function = Path::new("bootstrap");

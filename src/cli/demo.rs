@@ -92,7 +92,7 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
         Some(name) => Some(fault::find(name)?),
         None => None,
     };
-    install::ensure(!args.no_install).await?;
+    install::ensure(!args.no_install, None).await?;
     let function = bootstrap::find(args.json).await?;
     let clock = Clock::system();
     let seed = args.seed.unwrap_or_else(|| (clock.jitter() * 1e9) as u64);

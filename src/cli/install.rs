@@ -1,9 +1,11 @@
-//! What the local cloud needs on this machine, installed where we may.
+//! What the local cloud needs on this machine, installed where we may; no service of this machine is started by it.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 
 use super::Failure;
+use crate::local::engine::Engine;
 use crate::local::{host, store};
 
 /// Tool and the Debian package that has it.
@@ -20,9 +22,12 @@ const PACKAGES: [(&str, &str); 10] = [
     ("setpriv", "util-linux"),
 ];
 
-/// Names every missing tool, and installs them when root may and `allowed`.
-pub(super) async fn ensure(allowed: bool) -> Result<(), Failure> {
-    let missing = lacking();
+/// Asked by Debian's packages before they start a service; exit code 101 forbids it.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Names every missing tool, and installs them when root may and `allowed`; those of a database too.
+pub(super) async fn ensure(allowed: bool, database: Option<Engine>) -> Result<(), Failure> {
+    let missing = lacking(database);
     if missing.is_empty() && host::is_root() {
         return room();
     }
@@ -35,12 +40,12 @@ pub(super) async fn ensure(allowed: bool) -> Result<(), Failure> {
     if let Some(text) = beside_path(&missing) {
         return Err(Failure::new(text));
     }
-    let mut packages: Vec<&str> = missing
-        .iter()
-        .map(|tool| {
-            PACKAGES.iter().find(|(name, _)| name == tool).map_or("util-linux", |(_, package)| package)
-        })
-        .collect();
+    let servers = database.map(|engine| (engine.missing(), engine.package()));
+    let package = |tool: &&'static str| match &servers {
+        Some((programs, package)) if programs.contains(tool) => *package,
+        _ => PACKAGES.iter().find(|(name, _)| name == tool).map_or("util-linux", |(_, package)| package),
+    };
+    let mut packages: Vec<&str> = missing.iter().map(package).collect();
     packages.sort_unstable();
     packages.dedup();
     let command = format!("apt-get install -y {}", packages.join(" "));
@@ -49,6 +54,7 @@ pub(super) async fn ensure(allowed: bool) -> Result<(), Failure> {
         return Err(Failure::new(format!("missing here: {}; install them: {command}", missing.join(", "))));
     }
     eprintln!("appsnap: missing here: {}; running: {command}", missing.join(", "));
+    let quiet = Quiet::keep(Path::new(POLICY))?;
     for step in ["apt-get update -q", &command] {
         let mut words = step.split(' ');
         let status = tokio::process::Command::new(words.next().unwrap_or_default())
@@ -63,7 +69,8 @@ pub(super) async fn ensure(allowed: bool) -> Result<(), Failure> {
             return Err(Failure::new(format!("{step}: {status}; install by hand: {}", packages.join(" "))));
         }
     }
-    match lacking() {
+    drop(quiet);
+    match lacking(database) {
         left if left.is_empty() => room(),
         left => Err(Failure::new(format!("still missing after the installation: {}", left.join(", ")))),
     }
@@ -95,17 +102,55 @@ fn beside_path(missing: &[&str]) -> Option<String> {
     })
 }
 
-fn lacking() -> Vec<&'static str> {
+fn lacking(database: Option<Engine>) -> Vec<&'static str> {
     let mut wanted: Vec<&'static str> = store::TOOLS.to_vec();
     wanted.extend(["curl", "setpriv", "fsfreeze", "flock", "setsid", "gzip", "base64"]);
     wanted.sort_unstable();
     wanted.dedup();
-    host::missing(&wanted)
+    let mut missing = host::missing(&wanted);
+    missing.extend(database.map(Engine::missing).unwrap_or_default());
+    missing
+}
+
+/// While it lives, no package starts a service. A policy that is there already is this machine's own, and stays.
+struct Quiet<'a>(Option<&'a Path>);
+
+impl<'a> Quiet<'a> {
+    fn keep(policy: &'a Path) -> Result<Self, Failure> {
+        if policy.exists() {
+            return Ok(Self(None));
+        }
+        let made = std::fs::write(policy, "#!/bin/sh\nexit 101\n")
+            .and_then(|()| std::fs::set_permissions(policy, std::fs::Permissions::from_mode(0o755)));
+        let kept = Self(Some(policy));
+        made.map(|()| kept).map_err(|error| Failure::new(format!("{}: {error}", policy.display())))
+    }
+}
+
+impl Drop for Quiet<'_> {
+    fn drop(&mut self) {
+        if let Some(policy) = self.0 {
+            let _ = std::fs::remove_file(policy); // it was ours, and nobody else knows of it
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packages_start_nothing_while_they_are_installed_and_a_policy_of_the_machines_own_stays() {
+        let policy = std::env::temp_dir().join(format!("appsnap-policy-{}", std::process::id()));
+        let quiet = Quiet::keep(&policy).unwrap();
+        let code = std::process::Command::new(&policy).status().unwrap().code();
+        drop(quiet);
+        assert_eq!((code, policy.exists()), (Some(101), false));
+        std::fs::write(&policy, "theirs").unwrap();
+        drop(Quiet::keep(&policy).unwrap());
+        assert_eq!(std::fs::read_to_string(&policy).unwrap(), "theirs");
+        std::fs::remove_file(&policy).unwrap();
+    }
 
     #[test]
     fn what_is_installed_outside_of_path_is_told_as_such() {

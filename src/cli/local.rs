@@ -37,7 +37,7 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
             args.listen
         )));
     }
-    install::ensure(!args.no_install).await?;
+    install::ensure(!args.no_install, None).await?;
     let function = bootstrap::find(args.json).await?;
     let clock = Clock::system();
     let settings = world::Settings { seed: args.seed, ..world::Settings::default() };
