@@ -22,6 +22,8 @@ mod contender;
 #[path = "../tests/common/endpoint.rs"]
 #[allow(dead_code)] // the tests use the rest
 mod endpoint;
+#[path = "common/figures.rs"]
+mod figures;
 #[path = "../tests/common/rig.rs"]
 #[allow(dead_code)]
 mod rig;
@@ -35,6 +37,7 @@ use std::time::{Duration, Instant};
 
 use contender::{Contender, Target};
 use endpoint::{Endpoint, Manners};
+use figures::{chosen, machine, number, read};
 use rig::Rig;
 use table::Row;
 use writer::Writer;
@@ -179,33 +182,4 @@ fn start_fio(rig: &mut Rig, target: &Target) -> bool {
         jobs.join(" ")
     );
     rig.sh(&line).1 == 0
-}
-
-fn chosen(row: &str) -> bool {
-    let only = std::env::var("ONLY").unwrap_or_default();
-    only.split_whitespace().all(|word| row.contains(word))
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    let Ok(text) = std::env::var(name) else { return default };
-    text.parse().unwrap_or_else(|_| panic!("{name}={text}: not a number"))
-}
-
-fn read(path: &str) -> String {
-    std::fs::read_to_string(path).unwrap_or_default().trim().to_string()
-}
-
-/// Where and when.
-fn machine(rounds: u64, pause: Duration) -> String {
-    let release = read("/etc/os-release");
-    let distro = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("?");
-    format!(
-        "Machine: {} cores, Linux {}, {}; {}; {rounds} rounds, pauses of {} ms; load average {}.",
-        std::thread::available_parallelism().map_or(0, usize::from),
-        read("/proc/sys/kernel/osrelease"),
-        distro.trim_matches('"'),
-        jiff::Timestamp::now().strftime("%F %H:%M UTC"),
-        pause.as_millis(),
-        read("/proc/loadavg").split(' ').next().unwrap_or_default(),
-    )
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::contender::{self, Contender};
+use crate::figures::rank;
 
 /// What one contender did on one file system, load and delay.
 pub struct Row {
@@ -28,14 +29,6 @@ impl Row {
     fn same_cell(&self, other: &Row) -> bool {
         (self.target, self.load, self.delay) == (other.target, other.load, other.delay)
     }
-}
-
-/// The value below which `percent` of all are, in ms (nearest rank); not a number where there is none.
-fn rank(values: &[Duration], percent: usize) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort();
-    let at = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
-    sorted.get(at).map_or(f64::NAN, |value| value.as_secs_f64() * 1000.0)
 }
 
 /// The head tells what is compared.
