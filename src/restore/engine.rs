@@ -43,7 +43,8 @@ const ENGINES: [Engine; 6] = [
         log: "no `Starting crash recovery` after an application copy; `rolled back` lines name transactions that were open \
               at the cut; then `ready for connections`",
         beside: "as the owner of the data: mariadbd --no-defaults --datadir=DATADIR --socket=/tmp/restored.sock \
-                 --skip-networking --skip-log-bin --skip-slave-start, with the original's innodb_ settings",
+                 --skip-networking --skip-slave-start, with the original's innodb_ settings and log_bin, which name the copy's \
+                 directories",
         later: "only where the binary logs since the copy were kept: mariadb-binlog --start-position=POS FILE … | mariadb, \
                 from the mark binlog (FILE:POS), or from GTID on by --start-position=GTID (10.8 or newer)",
     },
@@ -54,7 +55,8 @@ const ENGINES: [Engine; 6] = [
         log: "`Database was not shutdown normally!` or `crash recovery` tell of a redo, `Rollback of trx` of open \
               transactions; then `ready for connections`",
         beside: "as the owner of the data: mysqld --no-defaults --datadir=DATADIR --socket=/tmp/restored.sock \
-                 --skip-networking --mysqlx=OFF --skip-log-bin --skip-replica-start, with the original's innodb_ settings",
+                 --skip-networking --loose-mysqlx=OFF --skip-slave-start, with the original's innodb_ settings and log_bin, \
+                 which name the copy's directories",
         later: "only where the binary logs since the copy were kept: mysqlbinlog --start-position=POS FILE … | mysql, from \
                 the mark binlog (FILE:POS); with GTIDs by --exclude-gtids= the mark gtid",
     },

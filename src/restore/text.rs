@@ -67,7 +67,9 @@ fn show(out: &mut String, plan: &Plan, step: &Step) {
     if let Some(until) = &step.until {
         let expression = until.at.trim_start_matches('/').replace("/0/", "[0].").replace('/', ".");
         let seconds = until.within_seconds.min(WAITER);
-        let waits = format!("--waiter expr='{expression}' to={} timeout={seconds} interval=5", until.is);
+        // As a string: to what is not there yet (null) the waiter would say that it is none, and end.
+        let waits =
+            format!("--waiter expr='to_string({expression})' to={} timeout={seconds} interval=5", until.is);
         line(out, &format!("       {} {waits} >/dev/null", aliyun(plan, &until.call)));
         if until.within_seconds > WAITER {
             line(out, &format!("   it may take hours: repeat the last line until it finds {}", until.is));
