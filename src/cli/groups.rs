@@ -29,6 +29,9 @@ pub(super) struct Args {
     /// Where.
     #[arg(long, env = "ALIBABA_CLOUD_REGION_ID", default_value = "cn-hangzhou")]
     region: String,
+    /// A role to assume; default: the key's own rights.
+    #[arg(long, value_name = "ARN")]
+    role_arn: Option<String>,
     /// One JSON document on standard output, nothing else.
     #[arg(long)]
     json: bool,
@@ -36,7 +39,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<u8, Failure> {
     let said = |error: crate::acs::Error| Failure::new(error.to_string());
-    let (region, client) = (&args.region, reader(&Clock::system(), &args.region)?);
+    let (region, client) = (&args.region, reader(&Clock::system(), &args.region, args.role_arn.as_deref())?);
     let groups = ecs::list_snapshot_groups(&client, region, args.instance.as_deref()).await.map_err(said)?;
     let ids: Vec<String> =
         groups.iter().flat_map(|group| &group.snapshots).map(|one| one.snapshot_id.clone()).collect();

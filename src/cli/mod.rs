@@ -23,7 +23,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use serde_json::{Map, Value};
 
-use crate::acs::{Client, Credentials, Endpoints, Settings, Transport};
+use crate::acs::{Client, Credentials, Endpoints, Role, Settings, Transport};
 use crate::clock::Clock;
 use crate::local::scene::Scene;
 
@@ -191,11 +191,12 @@ fn client(
     Ok(Client::new(settings, credentials))
 }
 
-/// A client for a verb that reads, with what the environment says.
-fn reader(clock: &Clock, region_id: &str) -> Result<Client, Failure> {
+/// A client for a verb that reads, with what the environment says, and with a role's rights where one is named.
+fn reader(clock: &Clock, region_id: &str, role_arn: Option<&str>) -> Result<Client, Failure> {
     let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let bundle = env("APPSNAP_CA_BUNDLE");
-    client(clock, &env, region_id, bundle.as_deref().map(Path::new), credentials(&env)?)
+    let client = client(clock, &env, region_id, bundle.as_deref().map(Path::new), credentials(&env)?)?;
+    Ok(role_arn.map_or(client.clone(), |arn| client.assuming(Role::new(arn, "appsnap-restore"))))
 }
 
 /// Writes to standard output; a reader that has gone is no error of ours, a full disk is.

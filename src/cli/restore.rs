@@ -37,6 +37,9 @@ pub(super) struct Args {
     /// Where the group is.
     #[arg(long, env = "ALIBABA_CLOUD_REGION_ID", default_value = "cn-hangzhou")]
     region: String,
+    /// A role to assume; default: the key's own rights.
+    #[arg(long, value_name = "ARN")]
+    role_arn: Option<String>,
     /// The plan as one JSON document on standard output, nothing else.
     #[arg(long)]
     json: bool,
@@ -57,7 +60,7 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
         ));
     }
     let clock = Clock::system();
-    let client = reader(&clock, &args.region)?;
+    let client = reader(&clock, &args.region, args.role_arn.as_deref())?;
     let facts = look(&client, &args.region, &args.group, args.to.as_deref()).await;
     let facts = facts.map_err(|trouble| match trouble {
         Trouble::Call(error) => Failure::new(error.to_string()),

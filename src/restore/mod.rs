@@ -55,6 +55,8 @@ pub fn plan(facts: &Facts, wish: &Wish) -> Result<Plan, String> {
 }
 
 #[cfg(test)]
+mod engine_tests;
+#[cfg(test)]
 mod group_tests;
 #[cfg(test)]
 mod tests;
