@@ -11,8 +11,13 @@ const HOLD: Setting = setting(
     "120",
     "seconds after which the lock ends whatever happens; longer than a freeze may last",
 );
+const PASSWORD: Setting =
+    setting("passwordfile", "", "a file of root's alone, whose first line is the password");
+const DATADIR: Setting =
+    setting("datadir", "", "where its data is seen from here, if it calls that otherwise (a container)");
+
 /// All of them, in the order in which they are listed.
-pub const ALL: [Recipe; 4] = [
+pub const ALL: [Recipe; 5] = [
     Recipe {
         name: "postgresql",
         title: "PostgreSQL",
@@ -85,6 +90,35 @@ pub const ALL: [Recipe; 4] = [
         ],
         pre: include_str!("mysql/prescript.sh"),
         post: include_str!("mysql/postscript.sh"),
+    },
+    Recipe {
+        name: "redis",
+        title: "Redis and Valkey",
+        versions: "6.2 and later",
+        proven: Some("Redis 7.0; 6.2, 8.0, Valkey 8.1 by hand"),
+        holds: "CLIENT PAUSE ... WRITE with the append-only file on disk: writers wait, reads go on; a server without such a file saves a dump under the pause",
+        settings: &[
+            setting("socket", "", "the server's unix socket; without it host and port count"),
+            setting("host", "127.0.0.1", "where it listens"),
+            setting("port", "6379", "where it listens"),
+            setting("tls", "no", "yes: over TLS"),
+            setting("cacert", "", "a file with the certificates to believe, if not the system's"),
+            setting("clientcert", "", "a file with our own certificate"),
+            setting("clientkey", "", "a file with our own key"),
+            setting("user", "", "the name to log in with, where there are ACLs"),
+            PASSWORD,
+            setting("role", "any", "any, primary or replica: on the other one it is not our turn (exit 75)"),
+            setting(
+                "wait",
+                "10",
+                "seconds, each: for an answer, for rewrites to end, for the append-only file",
+            ),
+            setting("save", "60", "seconds for the dump of a server without an append-only file"),
+            HOLD,
+            DATADIR,
+        ],
+        pre: include_str!("redis/prescript.sh"),
+        post: include_str!("redis/postscript.sh"),
     },
     Recipe {
         name: "generic",

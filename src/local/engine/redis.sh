@@ -127,6 +127,6 @@ make)
 start | load) "$verb" "$@" ;;
 stop | unload | acked) "$verb" ;;
 count) say GET acked ;;
-conf) echo "SOCKET=$SOCKET" ;;
+conf) echo "socket=$SOCKET" ;;
 *) fail "no verb $verb" 64 ;;
 esac
