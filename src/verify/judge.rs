@@ -4,6 +4,7 @@
 pub mod mariadb;
 pub mod postgresql;
 pub mod redis;
+pub mod sqlite;
 
 use std::collections::BTreeMap;
 

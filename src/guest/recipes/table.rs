@@ -17,7 +17,7 @@ const DATADIR: Setting =
     setting("datadir", "", "where its data is seen from here, if it calls that otherwise (a container)");
 
 /// All of them, in the order in which they are listed.
-pub const ALL: [Recipe; 5] = [
+pub const ALL: [Recipe; 6] = [
     Recipe {
         name: "postgresql",
         title: "PostgreSQL",
@@ -119,6 +119,20 @@ pub const ALL: [Recipe; 5] = [
         ],
         pre: include_str!("redis/prescript.sh"),
         post: include_str!("redis/postscript.sh"),
+    },
+    Recipe {
+        name: "sqlite",
+        title: "files of SQLite, up to 200",
+        versions: "3",
+        proven: Some("SQLite 3.40"),
+        holds: "BEGIN IMMEDIATE in each file, its write-ahead log emptied: writers wait, readers go on",
+        settings: &[
+            setting("files", "", "the databases: absolute paths or patterns, with blanks between them"),
+            setting("wait", "10", "seconds for a writer to end its transaction"),
+            HOLD,
+        ],
+        pre: include_str!("sqlite/prescript.sh"),
+        post: include_str!("sqlite/postscript.sh"),
     },
     Recipe {
         name: "generic",
