@@ -17,7 +17,7 @@ const DATADIR: Setting =
     setting("datadir", "", "where its data is seen from here, if it calls that otherwise (a container)");
 
 /// All of them, in the order in which they are listed.
-pub const ALL: [Recipe; 6] = [
+pub const ALL: [Recipe; 7] = [
     Recipe {
         name: "postgresql",
         title: "PostgreSQL",
@@ -119,6 +119,28 @@ pub const ALL: [Recipe; 6] = [
         ],
         pre: include_str!("redis/prescript.sh"),
         post: include_str!("redis/postscript.sh"),
+    },
+    Recipe {
+        name: "mongodb",
+        title: "MongoDB with WiredTiger",
+        versions: "3.6 and later",
+        proven: Some("MongoDB 3.6 by hand"),
+        holds: "fsyncLock, after a flush and a checkpoint, until the server says that nothing is locked: writers wait, reads go on",
+        settings: &[
+            setting("host", "127.0.0.1", "where the server listens, or its unix socket"),
+            setting("port", "27017", "where it listens"),
+            setting("tls", "no", "yes: over TLS"),
+            setting("tlscafile", "", "a file with the certificates to believe"),
+            setting("tlscertificatekeyfile", "", "a file with our own certificate and key"),
+            setting("user", "", "the name to log in with"),
+            PASSWORD,
+            setting("role", "any", "any, primary or secondary: on another one it is not our turn (exit 75)"),
+            setting("wait", "20", "seconds for open transactions, and for the flush"),
+            HOLD,
+            DATADIR,
+        ],
+        pre: include_str!("mongodb/prescript.sh"),
+        post: include_str!("mongodb/postscript.sh"),
     },
     Recipe {
         name: "sqlite",
