@@ -50,7 +50,7 @@ impl Pen {
             "bash",
             "-c",
         ]);
-        unshare.args([SETUP, "pen", shell]).stdin(Stdio::null()).stdout(Stdio::piped());
+        unshare.args([SETUP, "pen", shell]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut init = unshare.spawn().unwrap();
         let mut pid = String::new();
         BufReader::new(init.stdout.take().unwrap()).read_line(&mut pid).unwrap();
