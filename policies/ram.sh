@@ -27,7 +27,10 @@ aliyun ram CreatePolicy --PolicyName appsnap-function --PolicyDocument '{
     {
       "Effect": "Allow",
       "Action": "sts:AssumeRole",
-      "Resource": "acs:ram:*:<account>:role/appsnap-snapshots"
+      "Resource": [
+        "acs:ram:*:<account>:role/appsnap-snapshots",
+        "acs:ram:*:<account>:role/appsnap-verify"
+      ]
     },
     {
       "Effect": "Allow",

@@ -4,6 +4,7 @@ mod places;
 mod run;
 mod settle;
 mod sum;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::path::Path;

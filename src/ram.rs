@@ -26,6 +26,8 @@ pub struct Names {
     pub function_role: String,
     /// What the function assumes to work on ECS.
     pub work_role: String,
+    /// What the function assumes to verify groups.
+    pub verify_role: String,
     /// What an instance has for the vendor's plugin.
     pub instance_role: String,
     /// Key and value of the tag without which no command runs on an instance.
@@ -42,6 +44,7 @@ impl Default for Names {
             function: "appsnap".into(),
             function_role: "appsnap-function".into(),
             work_role: "appsnap-snapshots".into(),
+            verify_role: "appsnap-verify".into(),
             instance_role: "appsnap-plugin".into(),
             tag: ("appsnap".into(), "allowed".into()),
             commands: Vec::new(),
@@ -58,6 +61,8 @@ pub enum Of {
     Work,
     /// As `Work`, in pinned mode.
     Pinned,
+    /// The role that the function, or an operator, assumes to verify groups.
+    Verify,
     /// The role of an instance, for the vendor's plugin.
     Instance,
     /// A role for a step that is still to come.
@@ -122,7 +127,12 @@ pub const DOCUMENTS: &[Document] = &[
     document!("trust-instance", Instance, "ECS may give an instance this role"),
     document!("instance", Instance, "what the vendor's plugin asks for in the guest, as its page has it"),
     document!("retain", Later, "delete groups that appsnap made (no step does that yet)"),
-    document!("verify", Later, "make, attach and delete disks of its own (no step does that yet)"),
+    document!("trust-verify", Verify, "the function's role, and nobody else, may assume this one"),
+    document!(
+        "verify",
+        Verify,
+        "make, attach and delete disks of its own; run commands on the instance that lends itself; label snapshots"
+    ),
 ];
 
 /// The document of this name.
@@ -173,6 +183,7 @@ fn place(text: &str, names: &Names, region: &str) -> String {
         ("{function}", &names.function),
         ("{functionRole}", &names.function_role),
         ("{workRole}", &names.work_role),
+        ("{verifyRole}", &names.verify_role),
         ("{tagKey}", &names.tag.0),
         ("{tagValue}", &names.tag.1),
     ];
@@ -208,6 +219,7 @@ impl Names {
         for (what, role) in [
             ("function role", &self.function_role),
             ("work role", &self.work_role),
+            ("verify role", &self.verify_role),
             ("instance role", &self.instance_role),
         ] {
             if !within(role, 64, "-.") {
@@ -215,7 +227,7 @@ impl Names {
                 return wrong(what, role, how);
             }
         }
-        let roles = [&self.function_role, &self.work_role, &self.instance_role];
+        let roles = [&self.function_role, &self.work_role, &self.verify_role, &self.instance_role];
         if let Some(twice) =
             roles.iter().enumerate().find_map(|(n, one)| roles[..n].contains(one).then_some(one))
         {
@@ -291,7 +303,7 @@ mod tests {
             let filled = one.filled(&names());
             assert_eq!(filled["Version"], "1", "{}", one.name);
             let text = filled.to_string();
-            for placeholder in ["{account", "{region", "{function", "{work", "{tag", "{command"] {
+            for placeholder in ["{account", "{region", "{function", "{work", "{verify", "{tag", "{command"] {
                 assert!(!text.contains(placeholder), "{}: {text}", one.name);
             }
         }
@@ -306,6 +318,7 @@ mod tests {
             function: long.clone(),
             function_role: long.clone(),
             work_role: "b".repeat(64),
+            verify_role: "d".repeat(64),
             instance_role: "c".repeat(64),
             tag: ("k".repeat(128), "v".repeat(128)),
             commands: (0..15).map(|n| format!("c-hz0{n:028}")).collect(),

@@ -168,6 +168,29 @@ pub struct Scripts {
     pub post: Option<String>,
 }
 
+/// How a copy came up when it was tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Verified {
+    /// `clean`, `redo-small`, `rollback` or `broken`.
+    pub state: String,
+    /// The engine that was started on it; `None`: its file systems alone were looked at.
+    pub engine: Option<String>,
+    /// Bytes of log that the engine replayed, where it tells.
+    pub redo_bytes: Option<u64>,
+    /// Transactions that it rolled back, where it tells.
+    pub rolled_back: Option<u64>,
+    /// Why this state, in a sentence.
+    pub why: String,
+    /// Journals as they were found, and the engine's own lines.
+    pub evidence: Vec<String>,
+    /// What the engine answered to the query that was put to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
+    /// `ssg-…`: the group that was tried, which need not be that of the run.
+    pub group_id: String,
+}
+
 /// One group of disks that is snapshotted together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
@@ -219,6 +242,9 @@ pub struct Unit {
     pub invoke_id: Option<String>,
     /// RequestId of the create call.
     pub request_id: Option<String>,
+    /// How a copy of the instance came up, where one was tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified: Option<Verified>,
     /// The steps.
     pub timeline: Vec<TimelineStep>,
     /// What stopped the unit.

@@ -26,6 +26,9 @@ pub(super) struct Args {
     /// The role that the function assumes.
     #[arg(long, default_value = "appsnap-snapshots")]
     work_role: String,
+    /// The role that verifies groups; made with --verify.
+    #[arg(long, default_value = "appsnap-verify")]
+    verify_role: String,
     /// With --plugin: the role of the instances.
     #[arg(long, default_value = "appsnap-plugin", requires = "plugin")]
     instance_role: String,
@@ -35,6 +38,9 @@ pub(super) struct Args {
     /// Also what the vendor's plugin needs (Windows, or linux.engine: plugin).
     #[arg(long)]
     plugin: bool,
+    /// Also the role for `appsnap verify` and for the request's `verify`.
+    #[arg(long)]
+    verify: bool,
     /// The id of a registered command, three times as `appsnap pin` prints them: the work role may run these only.
     #[arg(long, value_name = "COMMAND")]
     pinned: Vec<String>,
@@ -54,6 +60,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Failure> {
         function: args.function.clone(),
         function_role: args.function_role.clone(),
         work_role: args.work_role.clone(),
+        verify_role: args.verify_role.clone(),
         instance_role: args.instance_role.clone(),
         tag: (tag.0.into(), tag.1.into()),
         commands: args.pinned.clone(),
@@ -64,6 +71,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Failure> {
             "--only protect-pinned: name the commands by --pinned, as appsnap pin prints them",
         ));
     }
+    let also = Also { plugin: args.plugin, verify: args.verify };
     let text = match &args.only {
         Some(name) => {
             let known = || DOCUMENTS.iter().map(|one| one.name).collect::<Vec<_>>().join(", ");
@@ -71,21 +79,29 @@ pub(super) fn run(args: &Args) -> Result<u8, Failure> {
                 .ok_or_else(|| Failure::usage(format!("--only: {name:?} is none of {}", known())))?;
             format!("{:#}\n", one.filled(&names))
         }
-        None if args.json => format!("{:#}\n", for_machines(&names, args.plugin)),
-        None => script(&names, args.plugin),
+        None if args.json => format!("{:#}\n", for_machines(&names, also)),
+        None => script(&names, also),
     };
     out(&text)?;
     Ok(0)
 }
 
+/// What is made beside the roles that every run needs.
+#[derive(Debug, Clone, Copy, Default)]
+struct Also {
+    plugin: bool,
+    verify: bool,
+}
+
 /// The documents of the roles that are made, in their order.
-fn chosen(names: &Names, plugin: bool) -> impl Iterator<Item = &'static Document> {
+fn chosen(names: &Names, Also { plugin, verify }: Also) -> impl Iterator<Item = &'static Document> {
     let pinned = !names.commands.is_empty();
     DOCUMENTS.iter().filter(move |one| match one.of {
         Of::Function => true,
         Of::Work => (plugin || one.name != "plugin") && (!pinned || one.name != "protect"),
         Of::Pinned => pinned,
         Of::Instance => plugin,
+        Of::Verify => verify,
         Of::Later => false,
     })
 }
@@ -94,6 +110,7 @@ fn role<'a>(one: &Document, names: &'a Names) -> &'a str {
     match one.of {
         Of::Function => &names.function_role,
         Of::Instance => &names.instance_role,
+        Of::Verify => &names.verify_role,
         Of::Work | Of::Pinned | Of::Later => &names.work_role,
     }
 }
@@ -124,14 +141,14 @@ fn taken_away(names: &Names) -> Vec<String> {
 }
 
 /// What is done for each instance.
-fn on_instances(names: &Names, plugin: bool) -> Vec<String> {
+fn on_instances(names: &Names, also: Also) -> Vec<String> {
     let region = names.regions.first().map_or("REGION", String::as_str);
     let (key, value) = &names.tag;
     let mut all = vec![format!(
         "aliyun ecs TagResources --RegionId {region} --ResourceType instance --ResourceId.1 INSTANCE \
          --Tag.1.Key {key} --Tag.1.Value {value}"
     )];
-    if plugin {
+    if also.plugin {
         all.push(format!(
             "aliyun ecs AttachInstanceRamRole --RegionId {region} --RamRoleName {} --InstanceIds '[\"INSTANCE\"]'",
             names.instance_role
@@ -140,11 +157,20 @@ fn on_instances(names: &Names, plugin: bool) -> Vec<String> {
     all
 }
 
+/// Lets an instance lend itself to verifications.
+fn lent(names: &Names) -> String {
+    let region = names.regions.first().map_or("REGION", String::as_str);
+    format!(
+        "aliyun ecs TagResources --RegionId {region} --ResourceType instance --ResourceId.1 INSTANCE \
+         --Tag.1.Key appsnap:verify --Tag.1.Value allowed"
+    )
+}
+
 fn arn(names: &Names, role: &str) -> String {
     format!("acs:ram::{}:role/{role}", names.account)
 }
 
-fn script(names: &Names, plugin: bool) -> String {
+fn script(names: &Names, also: Also) -> String {
     let mut text = String::from(
         "#!/bin/sh\n\
          # RAM roles for appsnap: a script for the Alibaba Cloud CLI (`aliyun configure` first). Read it, then run it\n\
@@ -156,7 +182,7 @@ fn script(names: &Names, plugin: bool) -> String {
         // Writing to a String does not fail.
         let _ = writeln!(text, "{words}");
     };
-    for one in chosen(names, plugin) {
+    for one in chosen(names, also) {
         line(&format!("\n# {}: {}", one.name, one.purpose));
         commands(one, names, true).iter().for_each(|command| line(command));
     }
@@ -165,7 +191,11 @@ fn script(names: &Names, plugin: bool) -> String {
         line(&command);
     }
     line("\n# Then for each instance, with its id in the place of INSTANCE:");
-    on_instances(names, plugin).iter().for_each(|command| line(&format!("#   {command}")));
+    on_instances(names, also).iter().for_each(|command| line(&format!("#   {command}")));
+    if also.verify {
+        line("# For the one instance that verifications may attach disks to and start databases on:");
+        line(&format!("#   {}", lent(names)));
+    }
     line("# And s.yaml has to say the same, under vars and props:");
     line(&format!("#   functionRole: {}", arn(names, &names.function_role)));
     line(&format!("#   roleArn: {}", arn(names, &names.work_role)));
@@ -173,18 +203,20 @@ fn script(names: &Names, plugin: bool) -> String {
     text
 }
 
-fn for_machines(names: &Names, plugin: bool) -> Value {
-    let documents: Vec<Value> = chosen(names, plugin)
+fn for_machines(names: &Names, also: Also) -> Value {
+    let documents: Vec<Value> = chosen(names, also)
         .map(|one| {
             let kind = if one.is_trust() { "trust" } else { "policy" };
             json!({ "name": one.name, "kind": kind, "role": role(one, names), "purpose": one.purpose,
                     "document": one.filled(names) })
         })
         .collect();
-    let made = chosen(names, plugin).flat_map(|one| commands(one, names, false));
+    let made = chosen(names, also).flat_map(|one| commands(one, names, false));
     let commands: Vec<String> = made.chain(taken_away(names)).collect();
+    let lent: Vec<String> = also.verify.then(|| lent(names)).into_iter().collect();
     json!({
-        "documents": documents, "commands": commands, "onEachInstance": on_instances(names, plugin),
+        "onTheLentInstance": lent,
+        "documents": documents, "commands": commands, "onEachInstance": on_instances(names, also),
         "deployment": { "functionRole": arn(names, &names.function_role),
                         "roleArn": arn(names, &names.work_role), "functionName": names.function },
     })
@@ -201,7 +233,11 @@ mod tests {
             Names { account: "<account>".into(), regions: vec!["<region>".into()], ..Names::default() };
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/policies/ram.sh");
         let written = std::fs::read_to_string(file).unwrap_or_default();
-        assert!(written == script(&names, false), "policies/ram.sh has to say:\n{}", script(&names, false));
+        assert!(
+            written == script(&names, Also::default()),
+            "policies/ram.sh has to say:\n{}",
+            script(&names, Also::default())
+        );
     }
 
     #[test]
@@ -209,22 +245,22 @@ mod tests {
         let of = |commands: &[&str]| -> Vec<&str> {
             let commands = commands.iter().map(|id| id.to_string()).collect();
             let names = Names { commands, ..Names::default() };
-            chosen(&names, false).filter(|one| !one.is_trust()).map(|one| one.name).collect()
+            chosen(&names, Also::default()).filter(|one| !one.is_trust()).map(|one| one.name).collect()
         };
         assert_eq!(of(&[]), ["function", "survey", "protect", "check"]);
         assert_eq!(of(&["c-1"]), ["function", "survey", "protect-pinned", "check"]);
         // A role that was made before has it still.
         let detach = "\naliyun ram DetachPolicyFromRole --PolicyType Custom --PolicyName appsnap-protect --RoleName appsnap-snapshots\n";
         let pinned = Names { commands: vec!["c-1".into()], ..Names::default() };
-        assert!(script(&pinned, false).contains(detach));
-        assert!(for_machines(&pinned, false)["commands"].to_string().contains(detach.trim()));
-        assert!(!script(&Names::default(), true).contains("Detach"));
+        assert!(script(&pinned, Also::default()).contains(detach));
+        assert!(for_machines(&pinned, Also::default())["commands"].to_string().contains(detach.trim()));
+        assert!(!script(&Names::default(), Also { plugin: true, verify: true }).contains("DetachPolicy"));
     }
 
     #[test]
     fn what_s_yaml_has_to_say_is_what_it_can_say() {
         let account = "${config('AccountID')}";
-        let text = script(&Names { account: account.into(), ..Names::default() }, false);
+        let text = script(&Names { account: account.into(), ..Names::default() }, Also::default());
         let (_, told) = text.split_once("# And s.yaml has to say").unwrap();
         let s_yaml = include_str!("../../s.yaml");
         let lines: Vec<&str> = told.lines().filter_map(|line| line.strip_prefix("#   ")).collect();

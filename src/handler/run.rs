@@ -43,6 +43,7 @@ impl App {
             },
         };
         report.dry_run = request.dry_run;
+        self.verified(&request, invocation, &mut report).await;
         self.notified(report, request.notify.as_deref(), origin, invocation).await
     }
 

@@ -207,10 +207,11 @@ pub fn names() -> Names {
 }
 
 /// The demo's roles as a user would make them.
-pub(super) fn roles(names: &Names) -> [world::Role; 3] {
+pub(super) fn roles(names: &Names) -> [world::Role; 4] {
     [
         filled(names, &names.function_role, "trust-function", &["function"]),
         filled(names, &names.work_role, "trust-snapshots", &["survey", "protect", "check", "plugin"]),
+        filled(names, &names.verify_role, "trust-verify", &["verify"]),
         filled(names, ROLE, "trust-instance", &["instance"]),
     ]
 }

@@ -19,6 +19,7 @@ pub mod guest;
 mod hands;
 pub mod host;
 pub mod inspect;
+pub mod lent;
 pub mod plugin;
 mod power;
 pub mod reaper;

@@ -113,7 +113,9 @@ fn body(report: &Report, lines: &mut Lines) {
         lines.add("Instances", counts.collect::<Vec<_>>().join(", "));
     }
     // The worst first; a good one is told only where nothing is bad.
-    let bad = |unit: &&Unit| !unit.declined() && (unit.error.is_some() || level(unit) < unit.wanted);
+    let bad = |unit: &&Unit| {
+        !unit.declined() && (unit.error.is_some() || level(unit) < unit.wanted) || broken(unit)
+    };
     let mut units: Vec<&Unit> = report.units.iter().filter(bad).collect();
     if units.is_empty() {
         units = report.units.iter().collect();
@@ -137,6 +139,11 @@ fn body(report: &Report, lines: &mut Lines) {
         started.map(|at| format!(" at {}", at.strftime("%Y-%m-%d %H:%M:%S UTC"))).unwrap_or_default();
     let occurrence = shortened(&report.occurrence, 80);
     lines.add("Run", format!("{}{started}, {} {occurrence}", report.run, report.trigger));
+}
+
+/// Whether a copy of it was tried, and does not restore.
+fn broken(unit: &Unit) -> bool {
+    unit.verified.as_ref().is_some_and(|verified| verified.state == "broken")
 }
 
 /// What was reached, or by a dry run would be.
@@ -173,6 +180,9 @@ fn unit(unit: &Unit, report: &Report, lines: &mut Lines) {
         && let Some(step) = step(unit)
     {
         lines.add("Step", step);
+    }
+    if let Some(verified) = &unit.verified {
+        lines.add("Verified", format!("{} {}: {}", verified.group_id, verified.state, verified.why));
     }
     for code in unit.reasons.iter().take(REASONS) {
         let findings: Vec<_> = unit.findings.iter().filter(|finding| finding.code == *code).collect();
@@ -249,6 +259,9 @@ fn next(report: &Report) -> Option<String> {
         Status::Succeeded if report.dry_run => return None,
         _ if report.dry_run => "nothing was touched; mend the causes, then check again".into(),
         Status::Succeeded | Status::Skipped => return None,
+        Status::Degraded if report.units.iter().any(broken) => {
+            "do not count on the copy that was verified; find what damaged it, and verify an older one".into()
+        }
         Status::Degraded => format!(
             "the copy restores {}; with the causes mended, the next run reaches more",
             match worst {

@@ -27,6 +27,11 @@ pub fn client_token(attempt_id: &str) -> String {
     format!("appsnap-{token}")
 }
 
+/// `v-…`: the verification of a group in a run.
+pub fn verification_id(run: &str, group_id: &str) -> String {
+    hashed("v", &[run, group_id])
+}
+
 fn hashed(prefix: &str, parts: &[&str]) -> String {
     let mut hash = Sha256::new_with_prefix("appsnap 1 ");
     hash.update(prefix);

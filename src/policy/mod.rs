@@ -13,6 +13,7 @@ mod secretref;
 mod sections;
 mod snapshot;
 mod targets;
+mod verify;
 
 pub use channel::{Channel, ChannelKind};
 pub(crate) use fields::distance;
@@ -23,6 +24,7 @@ pub use schedule::{Forbidden, Schedule};
 pub use secretref::{Env, SecretRef};
 pub use snapshot::Snapshot;
 pub use targets::{MAX_UNITS, Scope, Targets};
+pub use verify::Verify;
 
 #[cfg(test)]
 mod tests {

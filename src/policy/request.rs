@@ -12,6 +12,7 @@ use super::secretref::Env;
 use super::sections;
 use super::snapshot::{self, Snapshot};
 use super::targets::{self, MAX_UNITS, Targets};
+use super::verify::{self, Verify};
 use crate::report::Level;
 
 /// What the user wants, checked; defaults filled in but for what only the function knows.
@@ -42,6 +43,8 @@ pub struct Request {
     pub snapshot: Snapshot,
     /// `None`: the channels of env `APPSNAP_NOTIFY`. An empty list: nobody.
     pub notify: Option<Vec<Channel>>,
+    /// The verification of groups; `None`: none.
+    pub verify: Option<Verify>,
     /// Everything is judged, nothing is touched.
     pub dry_run: bool,
 }
@@ -87,6 +90,7 @@ impl Request {
             enable_writers: open(&sections::WINDOWS).flag("enableWriters", true),
             snapshot: snapshot::parse(&open(&sections::SNAPSHOT)),
             notify: channel::parse(&top, "notify"),
+            verify: verify::parse(&top, &open(&sections::VERIFY), &open(&sections::ROLES)),
             dry_run: top.flag("dryRun", false),
         };
         top.word("belowMinimum", (), &[("keep", Some(())), ("delete", None)]);

@@ -138,7 +138,7 @@ fn every_problem_is_named_by_its_path() {
 #[test]
 fn what_is_not_due_is_refused_and_never_ignored() {
     let table = [
-        json!({"roles": {}}),
+        json!({"roles": {"retain": "acs:ram::1:role/x"}}),
         json!({"expectEvery": "24h"}),
         json!({"retention": null}),
         json!({"lock": {}}),

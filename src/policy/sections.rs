@@ -20,9 +20,11 @@ pub(super) const TOP: Section = Section {
         "windows",
         "snapshot",
         "notify",
+        "verify",
+        "roles",
         "dryRun",
     ],
-    later: &["roles", "expectEvery", "retention", "lock", "copyTo"],
+    later: &["expectEvery", "retention", "lock", "copyTo"],
 };
 pub(super) const TARGETS: Section = Section {
     name: "targets",
@@ -60,9 +62,13 @@ pub(super) const SNAPSHOT: Section = Section {
 pub(super) const NOTIFY: Section =
     Section { name: "notify[]", due: &["channel", "url", "secret", "on"], later: &[] };
 
+pub(super) const VERIFY: Section =
+    Section { name: "verify", due: &["every", "instanceId", "limitSeconds"], later: &[] };
+pub(super) const ROLES: Section = Section { name: "roles", due: &["verify"], later: &["retain"] };
+
 /// Where a field that stands in the wrong place may belong.
-pub(super) const ALL: [&Section; 8] =
-    [&TOP, &TARGETS, &SCOPE, &NOT_DURING, &LINUX, &WINDOWS, &SNAPSHOT, &NOTIFY];
+pub(super) const ALL: [&Section; 10] =
+    [&TOP, &TARGETS, &SCOPE, &NOT_DURING, &LINUX, &WINDOWS, &SNAPSHOT, &NOTIFY, &VERIFY, &ROLES];
 
 #[cfg(test)]
 mod tests {

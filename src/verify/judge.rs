@@ -50,6 +50,17 @@ pub struct Verdict {
     pub answer: Option<String>,
 }
 
+/// Who judges this engine.
+pub fn of(engine: &str) -> Option<fn(&Told) -> Verdict> {
+    let verdict: fn(&Told) -> Verdict = match engine {
+        "mariadb" | "mysql" => mariadb::verdict,
+        "postgresql" => postgresql::verdict,
+        "redis" => redis::verdict,
+        _ => return None,
+    };
+    Some(verdict)
+}
+
 /// What the guest's script told: lines `fact: key=value` and `log: line`; anything else says nothing.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Told<'a> {

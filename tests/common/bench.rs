@@ -106,11 +106,12 @@ impl Bench {
             cloud.guest.write_file(&format!("/tmp/{phase}script.sh"), text.as_bytes(), "700").await.unwrap();
         }
         let endpoint = cloud.endpoint();
-        let ecs_only = |name: &str| (name == "APPSNAP_ECS_ENDPOINT").then(|| endpoint.clone());
+        let own = ["APPSNAP_ECS_ENDPOINT", "APPSNAP_STS_ENDPOINT"];
+        let own = |name: &str| own.contains(&name).then(|| endpoint.clone());
         let caller = Caller {
             transport: Transport::https(Some(&cloud.ca_file)).unwrap(),
             clock: clock.clone(),
-            endpoints: Endpoints::from_env(&ecs_only, &PRODUCTS).unwrap(),
+            endpoints: Endpoints::from_env(&own, &PRODUCTS).unwrap(),
             region_id: REGION.into(),
             identities: std::sync::Arc::new(Identities::default()),
         };

@@ -1,0 +1,147 @@
+//! From what the instance told to a verdict, and what of it becomes tags. Pure.
+
+use jiff::Timestamp;
+
+use super::TAG;
+use super::judge::{self, State};
+use super::subject::Subject;
+use crate::guest::verify::{FileSystem, Journal, Told};
+use crate::report::Verified;
+
+/// Most lines of evidence in a report.
+const EVIDENCE: usize = 40;
+
+/// The verdict on all copies together: as the worst of them. What was not shown does not count as good. An error says
+/// why nothing can be said.
+pub fn of(subject: &Subject, told: &Told, output: &str) -> Result<Verified, String> {
+    if let Some(why) = &told.refused {
+        return Err(why.clone());
+    }
+    if !told.done {
+        return Err("the work on the instance was ended before it was through".into());
+    }
+    if told.file_systems.is_empty() {
+        return Err("the disks hold no file system that is known here".into());
+    }
+    let (mut state, mut whys) = (State::Clean, Vec::new());
+    let mut worse = |with: State, why: String| {
+        state = state.max(with);
+        if with > State::Clean {
+            whys.push(why);
+        }
+    };
+    for one in &told.file_systems {
+        let (with, why) = file_system(one);
+        worse(with, why);
+    }
+    for place in &subject.places {
+        let there = |one: &FileSystem| one.source_disk_id == place.source_disk_id && one.mount == place.mount;
+        // Without its UUID it cannot be told from others on the disk.
+        if place.uuid != "-" && !told.file_systems.iter().any(there) {
+            worse(State::Broken, format!("{} of {} is not on its copy", place.mount, place.source_disk_id));
+        }
+    }
+    let mut verified = Verified { group_id: subject.group_id.clone(), ..Verified::default() };
+    verified.evidence = told.file_systems.iter().map(seen).collect();
+    let count = told.file_systems.len();
+    let summary = match &subject.marked {
+        None => {
+            let checked = told.file_systems.iter().filter(|one| one.check == "good").count();
+            format!("file systems only, no engine was started: {count} mounted, {checked} checked whole")
+        }
+        Some(marked) => {
+            let engine = engine(&marked.engine, told, output)?;
+            state = state.max(engine.state);
+            verified.engine = Some(marked.engine.clone());
+            verified.redo_bytes = engine.redo_bytes;
+            verified.rolled_back = engine.rolled_back;
+            verified.evidence.extend(engine.evidence);
+            let layer = judge::Told::read(output).facts.get("layer").copied();
+            verified.evidence.extend(layer.map(|at| format!("the engine's writes went to: {at}")));
+            verified.answer = engine.answer;
+            format!("{}: {}", marked.engine, engine.why)
+        }
+    };
+    whys.insert(0, summary);
+    verified.why = whys.join("; ");
+    verified.state = state.as_str().into();
+    verified.evidence.truncate(EVIDENCE);
+    Ok(verified)
+}
+
+/// What the engine told of itself, judged by those who know its words.
+fn engine(name: &str, told: &Told, output: &str) -> Result<judge::Verdict, String> {
+    let words = judge::Told::read(output);
+    let notes = told.notes.iter().map(|(_, words)| words.as_str()).collect::<Vec<_>>().join("; ");
+    match (words.number("engineExit"), judge::of(name)) {
+        (Some(0 | 1), Some(verdict)) => Ok(verdict(&words)),
+        (Some(2), _) => {
+            let why = words.facts.get("unable").or(words.facts.get("why")).copied();
+            Err(format!("{name} cannot be started there: {}", why.unwrap_or("it is not installed")))
+        }
+        (Some(code), _) => Err(format!("what was to start {name} ended with {code} {notes}")),
+        (None, _) => Err(format!("{name} was not started: {notes}")),
+    }
+}
+
+/// A file system alone.
+fn file_system(one: &FileSystem) -> (State, String) {
+    let name =
+        if one.mount == "-" { format!("a file system of {}", one.source_disk_id) } else { one.mount.clone() };
+    match (&one.journal, one.mounted, one.check.as_str()) {
+        (_, false, _) => (State::Broken, format!("{name} does not mount: {}", one.said)),
+        (_, _, "bad") => (State::Broken, format!("{name} is damaged: {}", one.said)),
+        (Journal::Replay(how), ..) => {
+            (State::RedoSmall, format!("the journal of {name} had to be replayed, as after a crash ({how})"))
+        }
+        (Journal::Unknown, ..) => {
+            (State::RedoSmall, format!("the journal of {name} was not read: its tool is not there"))
+        }
+        (_, _, "late" | "unknown") => {
+            (State::RedoSmall, format!("{name} was not checked whole: no tool, or no time"))
+        }
+        _ => (State::Clean, String::new()),
+    }
+}
+
+fn seen(one: &FileSystem) -> String {
+    let journal = match &one.journal {
+        Journal::Rest(how) => format!("at rest: {how}"),
+        Journal::Replay(how) => format!("to be replayed: {how}"),
+        Journal::None => "no journal".into(),
+        Journal::Unknown => "journal not read".into(),
+    };
+    let mounted = if one.mounted { "mounted" } else { "not mounted" };
+    let check = if one.check == "-" { String::new() } else { format!(", check {}", one.check) };
+    format!("{} {} of {}: {journal}; {mounted}{check}", one.mount, one.kind, one.source_disk_id)
+}
+
+/// The tags of the members: the state, and the figures in at most 128 characters.
+pub fn tags(verified: &Verified, at: Timestamp) -> [(String, String); 2] {
+    let figure = |name: &str, figure: Option<u64>| figure.map(|n| format!(" {name}={n}")).unwrap_or_default();
+    let engine = verified.engine.as_deref().unwrap_or("file systems");
+    let at = at.strftime("%Y-%m-%dT%H:%MZ");
+    let mut detail = format!(
+        "{at} {engine}{}{}: {}",
+        figure("redo", verified.redo_bytes),
+        figure("rolledBack", verified.rolled_back),
+        verified.why
+    );
+    // Nothing that a tag may not hold.
+    detail = detail.replace("http://", "").replace("https://", "");
+    detail = detail.chars().map(|c| if c.is_control() { ' ' } else { c }).take(128).collect();
+    [(TAG.into(), verified.state.clone()), (format!("{TAG}:detail"), detail)]
+}
+
+/// The exit code of a verdict: 0 for what restores as it should, 3 where a crash shows, 1 where it does not restore.
+pub fn exit_code(verified: &Verified) -> u8 {
+    match verified.state.as_str() {
+        "clean" | "redo-small" => 0,
+        "rollback" => 3,
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+#[path = "verdict_tests.rs"]
+mod tests;

@@ -1,0 +1,115 @@
+use super::*;
+use crate::guest::verify::Place;
+use crate::verify::subject::Marked;
+
+fn subject(engine: Option<&str>) -> Subject {
+    let place = |disk: &str, mount: &str| Place {
+        source_disk_id: disk.into(),
+        mount: mount.into(),
+        kind: "ext4".into(),
+        uuid: "u".into(),
+    };
+    Subject {
+        group_id: "ssg-1".into(),
+        instance_id: "i-1".into(),
+        policy: Some("p".into()),
+        level: Default::default(),
+        members: Vec::new(),
+        places: vec![place("d-1", "/"), place("d-2", "/data")],
+        marked: engine.map(|engine| Marked {
+            engine: engine.into(),
+            data_dir: "/data".into(),
+            log_dir: None,
+        }),
+        left_out: Vec::new(),
+    }
+}
+
+fn judged(engine: Option<&str>, output: &str) -> Result<Verified, String> {
+    of(&subject(engine), &Told::read(output), output)
+}
+
+const GOOD: &str = "fs: d-1|/|ext4|clean|yes|good|\nfs: d-2|/data|ext4|clean|yes|good|\n";
+const DB: &str = "fs: d-1|/|ext4|clean|yes|-|\nfs: d-2|/data|ext4|clean|yes|-|\n";
+
+#[test]
+fn file_systems_alone_are_judged_by_journal_mount_and_check_and_it_is_said() {
+    let table = [
+        ("", "clean", "file systems only"),
+        ("|clean|yes|good| |replay|yes|good|", "redo-small", "/data had to be replayed"),
+        ("|clean|yes|good| |unknown|yes|good|", "redo-small", "was not read"),
+        ("|clean|yes|good| |clean|yes|late|", "redo-small", "not checked whole"),
+        ("|clean|yes|good| |clean|no|good|bad superblock", "broken", "/data does not mount: bad superblock"),
+        ("|clean|yes|good| |clean|yes|bad|4 errors", "broken", "/data is damaged: 4 errors"),
+        ("d-2|/data d-2|-", "broken", "/data of d-2 is not on its copy"),
+    ];
+    for (change, state, why) in table {
+        let (from, to) = change.split_once(' ').unwrap_or(("x|x", "x|x"));
+        let (first, last) = GOOD.split_once('\n').unwrap();
+        let output = format!("{first}\n{}end: done\n", last.replace(from, to));
+        let verified = judged(None, &output).unwrap();
+        assert_eq!(verified.state, state, "{output}: {verified:?}");
+        assert!(verified.why.contains(why) && verified.why.contains("file systems only"), "{verified:?}");
+        assert_eq!((verified.evidence.len(), verified.engine), (2, None));
+    }
+}
+
+#[test]
+fn an_engine_that_is_marked_and_was_not_started_is_no_verdict() {
+    let table = [
+        (format!("{DB}fact: engineExit=2\nend: done\n"), "not installed"),
+        (format!("{DB}note: verify.datadir /data is not on the copies\nend: done\n"), "not on the copies"),
+        (format!("{DB}fact: engineExit=137\nend: done\n"), "137"),
+        (format!("{DB}end: ended\n"), "before it was through"),
+        ("end: done\n".into(), "no file system"),
+        ("{\"appsnap\":\"1\",\"reason\":[\"state.space /run has no room\"]}\n".into(), "no room"),
+    ];
+    for (output, why) in table {
+        let told = judged(Some("redis"), &output).unwrap_err();
+        assert!(told.contains(why), "{output}: {told}");
+    }
+}
+
+#[test]
+fn the_verdict_is_as_the_worst_of_engine_and_file_systems() {
+    let engine = "fact: started=yes\nfact: answer=42\nlog: DB loaded from disk: 0.001 seconds\nfact: engineExit=0\nend: done\n";
+    let clean = judged(Some("redis"), &format!("{DB}{engine}")).unwrap();
+    assert_eq!((clean.state.as_str(), clean.engine.as_deref()), ("clean", Some("redis")), "{clean:?}");
+    assert!(clean.answer.as_deref() == Some("42") && clean.evidence.len() == 3, "{clean:?}");
+    let replayed = format!("{}{engine}", DB.replace("|/data|ext4|clean", "|/data|ext4|replay"));
+    let replayed = judged(Some("redis"), &replayed).unwrap();
+    assert_eq!(replayed.state, "redo-small", "{replayed:?}");
+    let dead = engine.replace("started=yes", "started=no").replace("engineExit=0", "engineExit=1");
+    assert_eq!(judged(Some("redis"), &format!("{DB}{dead}")).unwrap().state, "broken");
+}
+
+#[test]
+fn each_engine_that_can_be_started_can_be_judged() {
+    for (name, _) in crate::guest::verify::ENGINES {
+        assert!(judge::of(name).is_some(), "{name}");
+    }
+}
+
+#[test]
+fn figures_fit_into_a_tag() {
+    let at = "2026-11-22T03:00:00Z".parse().unwrap();
+    let verified = Verified {
+        state: "redo-small".into(),
+        engine: Some("postgresql".into()),
+        redo_bytes: Some(176),
+        rolled_back: Some(0),
+        why: format!("see https://x\n{}", "ü".repeat(200)),
+        ..Verified::default()
+    };
+    let [state, (key, detail)] = tags(&verified, at);
+    assert_eq!(state, ("appsnap:verified".into(), "redo-small".into()));
+    assert_eq!((key.as_str(), detail.chars().count()), ("appsnap:verified:detail", 128));
+    assert!(detail.starts_with("2026-11-22T03:00Z postgresql redo=176 rolledBack=0: see x ü"), "{detail}");
+}
+
+#[test]
+fn exit_codes_are_by_state() {
+    for (state, code) in [("clean", 0), ("redo-small", 0), ("rollback", 3), ("broken", 1)] {
+        assert_eq!(exit_code(&Verified { state: state.into(), ..Verified::default() }), code);
+    }
+}
