@@ -30,14 +30,13 @@ put_back() { # a server that is gone has taken its settings with it
   case $({ cat "$S/changed" && echo "SELECT 'back';"; } | client 2>&1) in *ERROR*) false ;; *back) ;; *) false ;; esac
 }
 
+LOST='ERROR \(1053\|1927\|2006\|2013\|4031\) ' # the client goes on without its server
 asked=0
-ask() { # SQL [SECONDS]: ANSWER is what came; 1 where there was an error
+ask() { # SQL: ANSWER is what came; 1 where there was an error
   asked=$((asked + 1))
   say "SELECT 'begin $asked'; $1; SELECT 'end $asked';"
-  hear "end $asked\$" "${2:-10}" || case $? in
-  1) fail 12 "the session with the server ended, or never began: $(told)" ;;
-  *) fail 16 "the server did not answer within ${2:-10} s: $1" ;;
-  esac
+  hear "\(end $asked\$\|$LOST\)" 10 || [ $? = 1 ] || fail 16 "the server did not answer within 10 s: $1"
+  grep -q "^end $asked\$" "$S/out" || fail 12 "the session with the server ended, or never began: $(told)"
   ANSWER=$(sed -n "/^begin $asked\$/,/^end $asked\$/p" "$S/out" | sed '1d;$d')
   ! refused
 }
@@ -74,16 +73,10 @@ EOT
   esac
 }
 
-look() { # open: transactions that have written; old: those of more than a second. The server may show the table as it was
-  # before; it is fresh if this very statement is in it.
-  LOOK="START TRANSACTION WITH CONSISTENT SNAPSHOT; SELECT 'trx', COALESCE(SUM(trx_rows_modified > 0), 0),
-    COALESCE(SUM(trx_rows_modified > 0 AND trx_started < NOW() - INTERVAL 1 SECOND), 0),
-    COALESCE(SUM(INSTR(trx_query, 'this is $asked')), 0) FROM information_schema.innodb_trx; COMMIT"
-  ask "$1$LOOK" || return 1
-  # shellcheck disable=SC2046
-  set -- $(echo "$ANSWER" | sed -n 's/^trx	//p')
-  open=$1 old=$2
-  [ "$3" != 0 ] || open=stale
+look() { # FIRST: open, the transactions that have written, from a text that is never stale, as innodb_trx may be
+  ask "$1SHOW ENGINE INNODB STATUS" || return 1
+  open=$(printf '%s\n' "$ANSWER" | awk '{ at = index($0, "\\nTRANSACTIONS\\n") } at { told = 1
+    rest = substr($0, at); n += gsub(/undo log entries|truncated\.\.\./, "", rest) } END { print told ? n + 0 : "unknown" }')
 }
 in_time() { tick && [ "$NOW" -lt "$end" ]; }
 too_long() {
@@ -94,7 +87,8 @@ too_long() {
 
 quiet() { # a lock while a long one is open would be in vain
   tick && end=$((NOW + wait))
-  while { look '' || unable; } && { [ "$old" != 0 ] || [ "$open" = stale ]; }; do
+  while ask "SELECT COUNT(*) FROM information_schema.innodb_trx
+    WHERE trx_rows_modified > 0 AND trx_started < NOW() - INTERVAL 1 SECOND" || unable; [ "$ANSWER" != 0 ]; do
     in_time || too_long
     pause
   done
@@ -151,7 +145,7 @@ lock() {
       [ "$open" = 0 ] || too_long
       fail 11 "no lock within $wait s, a long statement or DDL stands in its way: $got"
     fi
-    pause
+    nap
     [ "$open" != 0 ] || sleep 1 3>&- 9>&- # the others have waited for this one
   done
 }
