@@ -1,6 +1,7 @@
 """Judges what `appsnap demo --json` printed: demo.py FILE EXIT_CODE VARIANT.
 
-VARIANT: good | mode (--script-mode 0755) | refused (the same with --minimum-level application) | fault (--fault NAME).
+VARIANT: good | mode (--script-mode 0755) | refused (the same with --minimum-level application) | fault (--fault NAME) |
+database (--database NAME).
 """
 
 import json
@@ -31,6 +32,23 @@ if variant == "fault":
         print(f"demo ({variant}): {line}")
     levels = [unit["level"] for unit in units]
     print(f"demo --fault {fault['name']}: exit {code}, {report['status']}, {levels}, survived: {fault['survived']}")
+    sys.exit(1 if wrong else 0)
+
+if variant == "database":
+    expect("exit code", code, 0)
+    expect("status", report["status"], "succeeded")
+    copies = {copy["copy"]: copy for copy in told["disks"]}
+    levels = {name: copy["level"] for name, copy in copies.items()}
+    expect("levels", levels, {"crash": "crash", "frozen": "filesystem", "application": "application"})
+    for name, copy in copies.items():
+        expect(f"{name}: lines of the engine's log", len(copy["evidence"]) > 0, True)
+    best = copies["application"]
+    expect("application: state", best["state"], "clean")
+    expect("application: acknowledged writes kept", best["keptInCopy"] >= best["acknowledgedBefore"] > 0, True)
+    for line in wrong:
+        print(f"demo ({variant}): {line}")
+    states = {name: copy["state"] for name, copy in copies.items()}
+    print(f"demo --database {best['engine']}: exit {code}, {report['status']}, {states}")
     sys.exit(1 if wrong else 0)
 
 EXPECTED = {

@@ -1,8 +1,9 @@
 //! `appsnap demo`: one timer tick from `events/` through the function's binary against a fresh local cloud, shown whole,
 //! then disks made from the group set beside equally atomic copies taken without a freeze. With `--fault NAME` something
-//! goes wrong meanwhile.
+//! goes wrong meanwhile; with `--database NAME` the guest has a database, and the copies are its.
 
 mod check;
+mod database;
 mod diary;
 mod faulty;
 mod story;
@@ -17,6 +18,7 @@ use crate::acs::{Client, Credentials};
 use crate::api::ecs::{self, CreateDisk};
 use crate::clock::Clock;
 use crate::local::cloud::{DISKS, INSTANCE, LocalCloud, OPERATOR, REGION};
+use crate::local::engine::Engine;
 use crate::local::fc::Outcome;
 use crate::local::inspect;
 use crate::local::world;
@@ -52,9 +54,11 @@ pub(super) struct Args {
     /// (nothing is frozen, the label is not overstated, the postscript ran), 1: it was not.
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["script_mode", "minimum_level"])]
     fault: Option<String>,
-    /// A database to protect; not supported yet.
-    #[arg(long, value_name = "NAME")]
-    database: Option<String>,
+    /// A database under load in the guest (postgresql, mariadb, redis), and how it starts on three copies: of the disks
+    /// as they were, of the frozen ones, and with its recipe. Exit code 0: the last one is clean, with every acknowledged
+    /// write.
+    #[arg(long, value_name = "NAME", value_parser = engine, conflicts_with_all = ["fault", "fast_freeze"])]
+    database: Option<Engine>,
     /// Also write a page; not supported yet.
     #[arg(long, value_name = "FILE")]
     html: Option<String>,
@@ -65,6 +69,11 @@ fn mode(text: &str) -> Result<String, String> {
         Ok(mode) if mode <= 0o7777 => Ok(format!("{mode:04o}")),
         _ => Err("not an octal mode such as 0700".into()),
     }
+}
+
+fn engine(name: &str) -> Result<Engine, String> {
+    let known = || Engine::ALL.map(Engine::name).join(", ");
+    Engine::named(name).ok_or_else(|| format!("no server of it can be started here; known are: {}", known()))
 }
 
 /// The last webhook message as the sink received it.
@@ -82,9 +91,8 @@ struct Shown {
 }
 
 pub(super) async fn run(args: Args) -> Result<u8, Failure> {
-    let later = [("--database", args.database.is_some()), ("--html", args.html.is_some())];
-    if let Some((flag, _)) = later.iter().find(|(_, given)| *given) {
-        return Err(Failure::usage(format!("{flag} is not supported yet")));
+    if args.html.is_some() {
+        return Err(Failure::usage("--html is not supported yet"));
     }
     let fault = match args.fault.as_deref() {
         Some("list") if args.json => return out(&format!("{:#}\n", fault::list())).map(|()| 0),
@@ -92,7 +100,7 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
         Some(name) => Some(fault::find(name)?),
         None => None,
     };
-    install::ensure(!args.no_install, None).await?;
+    install::ensure(!args.no_install, args.database).await?;
     let function = bootstrap::find(args.json).await?;
     let clock = Clock::system();
     let seed = args.seed.unwrap_or_else(|| (clock.jitter() * 1e9) as u64);
@@ -107,9 +115,10 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
             let own = cloud.guest.exec(OWN_RCU, &[], b"", Duration::from_secs(10)).await?;
             own.checked("the guest gets no rcu_expedited of its own")?;
         }
-        match fault {
-            Some(fault) => faulty::run(&args, &clock, &cloud, fault, seed).await,
-            None => tick(&args, &clock, &cloud, seed).await,
+        match (fault, args.database) {
+            (Some(fault), _) => faulty::run(&args, &clock, &cloud, fault, seed).await,
+            (None, Some(engine)) => database::run(&args, &clock, &cloud, engine, seed).await,
+            (None, None) => tick(&args, &clock, &cloud, seed).await,
         }
     };
     let shown = tokio::select! {
@@ -123,20 +132,22 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
     Ok(shown.code)
 }
 
-/// The request inside the tick, with what the command line changes and with `linux`.
-fn event(args: &Args, clock: &Clock, linux: Value) -> Result<Value, Failure> {
+/// The request inside the tick, with what the command line changes and with `fields`.
+fn event(args: &Args, clock: &Clock, fields: &Value) -> Result<Value, Failure> {
     let read = |text: &str| {
         serde_json::from_str::<Value>(text)
             .map_err(|error| Failure::new(format!("events/timer.json: {error}")))
     };
     let mut event = read(TICK)?;
     let mut request = read(event["payload"].as_str().unwrap_or_default())?;
-    request["linux"] = linux;
-    if args.fast_freeze {
-        request["linux"]["fastFreeze"] = json!(true);
-    }
     if let Some(level) = &args.minimum_level {
         request["minimumLevel"] = json!(level);
+    }
+    for (name, value) in fields.as_object().into_iter().flatten() {
+        request[name] = value.clone();
+    }
+    if args.fast_freeze {
+        request["linux"]["fastFreeze"] = json!(true);
     }
     event["triggerTime"] = json!(clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
     event["payload"] = json!(request.to_string());
@@ -147,7 +158,7 @@ async fn tick(args: &Args, clock: &Clock, cloud: &LocalCloud, seed: u64) -> Resu
     cloud.write_scripts(&args.script_mode).await?;
     let before = at_work(args, clock, cloud).await?;
     progress(args.json, "the timer ticks: bootstrap gets the event ...");
-    let event = event(args, clock, json!({}))?;
+    let event = event(args, clock, &json!({}))?;
     let (body, report) = read(&cloud.function.invoke(event.to_string().into_bytes()).await)?;
     progress(args.json, "disks are made from the group and looked at ...");
     let disks = copies(clock, cloud, &operator(clock, cloud)?, &report, &before).await?;

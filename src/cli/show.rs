@@ -9,15 +9,7 @@ use crate::report::{ErrorReport, Report, Severity, Unit};
 
 /// The demo, whole.
 pub(super) fn demo(demo: &Value, report: &Report, received: Option<&Received>, seed: u64) -> String {
-    let mut out = self::report(report);
-    match received {
-        None => line(&mut out, format_args!("\nWebhook: none arrived")),
-        Some(Received { bytes, fault, text }) => {
-            let signature = fault.as_deref().unwrap_or("signature good");
-            let start: String = text.chars().take(240).collect();
-            line(&mut out, format_args!("\nWebhook as received ({bytes} bytes, {signature}):\n  {start}..."));
-        }
-    }
+    let mut out = run(report, received);
     let disks = demo["disks"].as_array().map(Vec::as_slice).unwrap_or_default();
     if !disks.is_empty() {
         line(
@@ -51,6 +43,20 @@ pub(super) fn demo(demo: &Value, report: &Report, received: Option<&Received>, s
         );
     }
     line(&mut out, format_args!("\n(seed {seed})"));
+    out
+}
+
+/// A report, and what came by the webhook.
+pub(super) fn run(report: &Report, received: Option<&Received>) -> String {
+    let mut out = self::report(report);
+    match received {
+        None => line(&mut out, format_args!("\nWebhook: none arrived")),
+        Some(Received { bytes, fault, text }) => {
+            let signature = fault.as_deref().unwrap_or("signature good");
+            let start: String = text.chars().take(240).collect();
+            line(&mut out, format_args!("\nWebhook as received ({bytes} bytes, {signature}):\n  {start}..."));
+        }
+    }
     out
 }
 

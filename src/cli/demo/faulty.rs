@@ -36,7 +36,7 @@ pub(super) async fn run(
     let theirs = |mount: &&String| fault.kind == Kind::FreezeForeign && *mount == THEIRS;
     let mounts = cloud.guest.mounts().iter().filter(|mount| !theirs(mount)).cloned().collect();
     let writers = diary.writers(&cloud.guest, mounts);
-    let event = event(args, clock, strike::linux(fault.kind))?.to_string().into_bytes();
+    let event = event(args, clock, &json!({ "linux": strike::linux(fault.kind) }))?.to_string().into_bytes();
     diary.note("the timer ticks");
     let rescued = Cell::new(false);
     let (body, report, struck) = tokio::select! {
