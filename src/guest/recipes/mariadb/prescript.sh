@@ -92,14 +92,15 @@ quiet() { # a lock while a long one is open would be in vain
   done
 }
 
-status() { # dirty pages, bytes of log behind the checkpoint, transactions to be purged
+status() { # dirty pages, bytes of log behind the checkpoint, transactions to be purged, the end of the log
   ask "SELECT COALESCE(SUM(IF(variable_name = 'INNODB_BUFFER_POOL_PAGES_DIRTY', variable_value, 0)), 0),
     COALESCE(SUM(IF(variable_name = 'INNODB_CHECKPOINT_AGE', variable_value, 0)), 0),
-    COALESCE(SUM(IF(variable_name = 'INNODB_HISTORY_LIST_LENGTH', variable_value, 0)), 0)
+    COALESCE(SUM(IF(variable_name = 'INNODB_HISTORY_LIST_LENGTH', variable_value, 0)), 0),
+    MAX(IF(variable_name = 'INNODB_LSN_CURRENT', variable_value, ''))
     FROM information_schema.global_status" || unable
   # shellcheck disable=SC2086
   set -- $ANSWER
-  dirty=$1 age=$2 history=$3
+  dirty=$1 age=$2 history=$3 lsn=${4:-}
 }
 
 drain() {
@@ -178,7 +179,7 @@ main() {
   done
   back || fail 15 "a setting was not put back; what it was: $(cat "$S/changed")"
   hold_for "$hold"
-  note session "$session"
+  note session "$session" && { [ "$settle" = 0 ] || note lsn "$lsn"; }
   ask "SELECT @@gtid_current_pos; SHOW MASTER STATUS" || ANSWER=
   mark engine mariadb
   mark version "${version%%-*}"
