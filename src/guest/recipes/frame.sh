@@ -92,7 +92,7 @@ gone() { # WHO SECONDS: waits until it is
   tick && gone_end=$((NOW + $2))
   while lives "$1"; do tick && [ "$NOW" -lt "$gone_end" ] || return 1; nap; done
 }
-end_group() { env kill -s TERM -- "-$1" 2>/dev/null || :; } # dash's own kill does not reach a group in every version
+end_group() { kill -TERM "-$1" 2>/dev/null || env kill -s TERM -- "-$1" 2>/dev/null || :; } # procps' takes -84 for a signal
 end_client() { gone client "$1" || { kill -TERM "$P"; gone client 2; } || { kill -KILL "$P"; gone client 2; }; }
 
 # ---- the session, from outside

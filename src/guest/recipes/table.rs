@@ -32,7 +32,7 @@ pub const ALL: [Recipe; 7] = [
             ),
             setting("wait", "30", "seconds for open transactions that have written"),
             setting("lock_wait", "10", "seconds for the lock"),
-            setting("attempt", "1000", "milliseconds of one attempt, in which writers queue behind it"),
+            setting("attempt", "500", "milliseconds of one attempt, in which writers queue behind it"),
             HOLD,
             setting(
                 "user",

@@ -77,11 +77,11 @@ load)
     ;;
 unload)
     [ -e $run/load ] || exit 0
-    while read -r pid; do env kill -s TERM -- "-$pid" 2>/dev/null || :; done <$run/load
+    while read -r pid; do kill -TERM "-$pid" 2>/dev/null || :; done <$run/load
     n=0
     while read -r pid; do
-        while env kill -s 0 -- "-$pid" 2>/dev/null && [ $((n += 1)) -le 100 ]; do sleep 0.1; done
-        env kill -s KILL -- "-$pid" 2>/dev/null || :
+        while kill -0 "-$pid" 2>/dev/null && [ $((n += 1)) -le 100 ]; do sleep 0.1; done
+        kill -KILL "-$pid" 2>/dev/null || :
     done <$run/load
     rm -f $run/load
     # A backend that sleeps does not see that its client has gone.

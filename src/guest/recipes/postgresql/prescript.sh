@@ -6,7 +6,8 @@
 #   role=primary        primary | standby | any: a server of the other kind ends this with 75, "not my turn"
 #   wait=30             seconds for transactions that have written and have been open for a second; then 10
 #   lock_wait=10        seconds for the lock, then 11
-#   attempt=1000        milliseconds of one attempt, in which new writers queue behind it; they get as much time in between
+#   attempt=500         milliseconds of one attempt, in which new writers queue behind it; they get as much time in between.
+#                       Well below the server's deadlock_timeout (1 s), lest a transaction of an application be given up
 #   hold=120            seconds after which the lock is let go if no postscript has come
 #   user=postgres       the system's and the server's name of a superuser who may log in through the socket (`peer`)
 #   socket, port=5432   the socket's directory; else /run/postgresql or /tmp
@@ -19,7 +20,7 @@
 # that is logged as ever, it makes the redo longer, not wrong. Unlogged tables are empty on the copy, as after any crash:
 # the mark `unlogged` counts them.
 NAME=postgresql BYE='\q'
-role=primary wait=30 lock_wait=10 attempt=1000 hold=120 user=postgres socket='' port=5432 database=postgres psql=''
+role=primary wait=30 lock_wait=10 attempt=500 hold=120 user=postgres socket='' port=5432 database=postgres psql=''
 settings role wait lock_wait attempt hold user socket port database psql
 
 # psql in DATABASE with SQL on stdin, as the user himself, so that no password is needed; it replaces the calling shell.
@@ -116,7 +117,7 @@ main() {
   [ "$wait" -le $((limit / 2)) ] || wait=$((limit / 2))
   case $role in primary | standby | any) ;; *) fail 2 "role has to be primary, standby or any, not \"$role\"" ;; esac
   need tee readlink
-  PGUID=$(id -u "$user") && PGGID=$(id -g "$user") || fail 2 "there is no user \"$user\" here: set user"
+  PGUID=$(id -u "$user" 2>/dev/null) && PGGID=$(id -g "$user") || fail 2 "there is no user \"$user\" here: set user"
   PSQL=${psql:-$(find_psql)} && [ -x "$PSQL" ] || fail 13 "psql is not installed: install PostgreSQL's client, or set psql"
   [ "$socket" ] || for socket in /run/postgresql /var/run/postgresql /tmp; do [ ! -S "$socket/.s.PGSQL.$port" ] || break; done
   export PGUID PGGID PSQL PGHOST="$socket" PGPORT="$port" PGUSER="$user" PGAPPNAME=appsnap PGCONNECT_TIMEOUT=10
@@ -155,7 +156,9 @@ SQL
     fail 16 "cannot list the databases: $(cat "$S/databases")"
   count=$(wc -l <"$S/databases")
   open_session $((lock_wait + 60))
-  say "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout' \\g /dev/null"
+  # 17 has the first, 14 the second: a server whose psql was killed stops waiting for the locks.
+  say "SELECT set_config(name, CASE name WHEN 'transaction_timeout' THEN '0' ELSE '500ms' END, false) FROM pg_settings
+    WHERE name IN ('transaction_timeout', 'client_connection_check_interval') \\g /dev/null"
   say "SELECT concat_ws(' ', 'tables', count(*), count(*) FILTER (WHERE relpersistence = 'u')) FROM $TABLES;"
   hear tables 30 "$count" || fail 12 "not every database lets $user in, or not in 30 s: $(told)"
   tables=$(echo "$HEARD" | awk '{ n += $1 } END { print n }') unlogged=$(echo "$HEARD" | awk '{ n += $2 } END { print n }')
