@@ -291,3 +291,29 @@ async fn a_policy_verifies_one_of_so_many_groups_and_says_when_it_cannot() {
     }
     bench.close().await;
 }
+
+#[tokio::test]
+async fn a_function_that_is_killed_leaves_disks_that_its_next_run_takes_away_also_on_a_full_instance() {
+    if !need(&NEEDS) {
+        return;
+    }
+    let role = format!("acs:ram::{ACCOUNT}:role/{}", names().verify_role);
+    let fields = json!({ "verify": { "every": 1, "instanceId": lent::INSTANCE, "limitSeconds": 60 },
+                         "roles": { "verify": role } });
+    let (bench, guest, _) = site(Settings::default(), json!({})).await;
+    let run = bench.send_off(tick(LATER, fields.clone()));
+    wait_until(async || disks(&bench).await.iter().any(|disk| disk.status == "In_use")).await;
+    bench::kill(&bench);
+    let _ = run.await;
+    let left: Vec<String> = disks(&bench).await.into_iter().map(|disk| disk.disk_id).collect();
+    assert_eq!(left.len(), 3, "nobody took them away");
+    text(&guest, "cat /dev/zero >/home/ballast 2>/dev/null; sync").await;
+    let of =
+        disks(&bench).await[0].tags.iter().find(|tag| tag.key == "appsnap:verify").unwrap().value.clone();
+    // By hand, of the same group: its time is not over yet.
+    let proof = verify(&job(&bench.client, &of)).await;
+    assert_eq!(state(&proof), ("clean", 0), "{proof:#?}");
+    assert!(proof.timeline.iter().any(|step| step.step == "earlier" && step.detail.contains(&left[0])));
+    assert_clean(&bench, &guest).await;
+    bench.close().await;
+}
