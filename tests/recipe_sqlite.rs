@@ -107,7 +107,7 @@ fn a_transaction_that_stays_open_is_named_and_no_lock_is_left() {
     for (shell, file) in [("dash", "wal.db"), ("busybox", "roll.db")] {
         let pen = files(shell, "wait=2");
         let open = "setsid sh -c '(echo \"BEGIN IMMEDIATE; INSERT INTO t VALUES (-1);\"; until [ -e /run/go ]; do sleep 0.1; done) \
-            | sqlite3 \"/run/d d/$1\"' w $1 >/dev/null 2>&1 &";
+            | sqlite3 -cmd \".timeout 9000\" \"/run/d d/$1\"' w $1 >/dev/null 2>&1 &";
         pen.good(open, &[file]);
         pen.until(&format!("! sqlite3 '/run/d d/{file}' 'BEGIN IMMEDIATE; ROLLBACK;' 2>/dev/null"));
         ended(&pen.pre(), 10, &format!("/run/d d/{file}: somebody has kept a transaction open for 2 s"));
