@@ -223,4 +223,10 @@ fn what_is_no_database_is_told_and_forty_of_them_are_locked() {
     assert_eq!((post.code, post.err.as_str()), (0, ""), "{post:?}");
     assert_eq!(pen.good(locked, &[]).lines().count(), 40);
     pen.nothing_is_left(NAME);
+    // A check of a copy looks below one directory; the whole system is none.
+    pen.good("mount -t tmpfs r /mnt; cp /run/m/10.db /mnt", &[]);
+    pen.install(NAME, "files=/run/m/10.db /mnt/10.db");
+    let pre = pen.pre();
+    assert!(pre.code == 0 && !pre.out.contains("datadir=") && pre.out.contains("files=2"), "{pre:?}");
+    assert_eq!(pen.post().code, 0);
 }

@@ -9,11 +9,12 @@ use super::render::{Data, RenderError, command, pack, strip};
 const SCRIPT: &str = include_str!("verify/verify.sh");
 
 /// What starts each engine on a copy.
-pub const ENGINES: [(&str, &str); 4] = [
+pub const ENGINES: [(&str, &str); 5] = [
     ("mariadb", include_str!("verify/mariadb.sh")),
     ("mysql", include_str!("verify/mariadb.sh")),
     ("postgresql", include_str!("verify/postgresql.sh")),
     ("redis", include_str!("verify/redis.sh")),
+    ("sqlite", include_str!("verify/sqlite.sh")),
 ];
 
 /// The script that starts this engine on a copy.

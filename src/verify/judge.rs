@@ -56,6 +56,7 @@ pub fn of(engine: &str) -> Option<fn(&Told) -> Verdict> {
         "mariadb" | "mysql" => mariadb::verdict,
         "postgresql" => postgresql::verdict,
         "redis" => redis::verdict,
+        "sqlite" => sqlite::verdict,
         _ => return None,
     };
     Some(verdict)

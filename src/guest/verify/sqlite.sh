@@ -15,7 +15,7 @@ end=$((begin + limit * 100))
 
 command -v sqlite3 >/dev/null || unable "no sqlite3 here"
 fact version "$(sqlite3 --version | cut -d' ' -f1)"
-timeout "$limit" find "$data" -xdev -type f -size +0 ! -name '*-wal' ! -name '*-shm' ! -name '*-journal' 2>/dev/null |
+timeout "$limit" find "$data" -type f -size +0 ! -name '*-wal' ! -name '*-shm' ! -name '*-journal' 2>/dev/null |
     sort | while read -r file; do
     [ "$(head -c 15 "$file" | tr -d '\000')" != 'SQLite format 3' ] || printf '%s\n' "$file"
 done >"$WORK/files"

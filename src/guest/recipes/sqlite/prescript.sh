@@ -82,7 +82,7 @@ main() {
   above
   mark engine sqlite
   mark version "$(sqlite3 --version | cut -d' ' -f1)"
-  mark datadir "${DIR:-/}"
+  if [ "$DIR" ]; then mark datadir "$DIR"; else echo "sqlite: no mark datadir: the files share no directory but /"; fi
   mark files "$count"
   mark wal "$bytes"
 }
