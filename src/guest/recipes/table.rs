@@ -85,7 +85,7 @@ pub const ALL: [Recipe; 7] = [
             setting("role", "any", "any, primary or replica: on the other one it is not our turn (exit 75)"),
             setting("drain", "60", "seconds for writing dirty pages before the lock"),
             setting("wait", "15", "seconds for open transactions that have written, and for the lock"),
-            setting("settle", "5", "seconds for what is left to be written under the lock; 0 leaves it"),
+            setting("settle", "10", "seconds for what is left to be written under the lock; 0 leaves it"),
             HOLD,
         ],
         pre: include_str!("mysql/prescript.sh"),

@@ -6,6 +6,7 @@
 # Settings, in /etc/appsnap/mariadb.conf:
 #   socket=   the server's, if it is not the client's default
 #   options=  an option file of root's, mode 0600, with user and password; without it root over the socket, or ~/.my.cnf
+#             The user's rights: RELOAD, PROCESS, SUPER, BINLOG MONITOR, REPLICA MONITOR
 #   role=     any, primary or replica: on the other one exit 75
 #   drain=60  seconds for draining; wait=15 for open transactions and the lock; settle=5 under the lock,
 #             for what is left to be written; 0 does not wait, and leaves a little log to replay

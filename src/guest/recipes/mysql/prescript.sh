@@ -7,11 +7,12 @@
 # Settings, in /etc/appsnap/mysql.conf:
 #   socket=   the server's, if it is not the client's default
 #   options=  an option file of root's, mode 0600, with user and password; without it root over the socket, or ~/.my.cnf
+#             The user's rights: RELOAD, PROCESS, SYSTEM_VARIABLES_ADMIN, BACKUP_ADMIN, REPLICATION CLIENT; before 8.0 SUPER
 #   role=     any, primary or replica: on the other one exit 75
-#   drain=60  seconds for draining; wait=15 for open transactions and the lock; settle=5 under the lock,
-#             for what is left to be written; 0 does not wait, and leaves a little log to replay
+#   drain=60  seconds for draining; wait=15 for open transactions and the lock; settle=10 under the lock,
+#             for what is left to be written: 8.0 took 2 to 5 for its checkpoint; 0 leaves some log to replay
 #   hold=120  the lock's end whatever happens
-NAME=mysql BYE='\q' socket='' options='' role=any drain=60 wait=15 settle=5 hold=120
+NAME=mysql BYE='\q' socket='' options='' role=any drain=60 wait=15 settle=10 hold=120
 FEW=500 # dirty pages which the lock's session writes in a moment
 
 settings socket options role drain wait settle hold
