@@ -172,6 +172,22 @@ fn one_that_declined_is_no_bad_news_and_hides_none() {
 }
 
 #[test]
+fn a_copy_that_does_not_restore_is_told_with_what_to_do() {
+    let mut report = degraded();
+    report["units"][0]["level"] = json!("application");
+    report["units"][0]["reasons"] = json!([]);
+    report["units"][0]["timeline"] = json!([]);
+    report["units"][0]["verified"] =
+        json!({ "state": "broken", "groupId": "ssg-0", "why": "/data does not mount" });
+    let lines = told(report.clone());
+    assert!(lines.contains(&"Verified: ssg-0 broken: /data does not mount".to_string()), "{lines:?}");
+    let next = lines.iter().find(|line| line.starts_with("Next")).unwrap();
+    assert!(next.contains("verify an older one"), "{next}");
+    report["units"][0]["verified"]["state"] = json!("clean");
+    assert!(!told(report).iter().any(|line| line.contains("verify an older one")));
+}
+
+#[test]
 fn a_scope_that_could_not_be_looked_into_is_told_by_account_and_region() {
     let mut report = degraded();
     let error =
