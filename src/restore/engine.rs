@@ -92,11 +92,8 @@ const ENGINES: [Engine; 6] = [
 
 /// The member on whose file systems a path lies: the deepest mount point above it.
 pub fn home<'a>(members: impl IntoIterator<Item = &'a Member>, path: &str) -> Option<&'a Member> {
-    let above = |mount: &str| mount == "/" || path == mount || path.starts_with(&format!("{mount}/"));
-    let all = members.into_iter().flat_map(|member| member.places.iter().map(move |place| (member, place)));
-    all.filter(|(_, place)| above(&place.mount))
-        .max_by_key(|(_, place)| place.mount.len())
-        .map(|(member, _)| member)
+    let on = members.into_iter().filter_map(|member| Some((member, member.place(path)?)));
+    on.max_by_key(|(_, place)| place.mount.len()).map(|(member, _)| member)
 }
 
 /// The step that brings it up. Beside the original it is only told how, unless the operator says how it is started.
@@ -106,9 +103,16 @@ pub fn step(said: &Said, wish: &Wish, on: &str, disks: &[(String, &Member)], how
     let beside = matches!(how, How::Beside { .. });
     let found = |dir: &str| {
         let members = || disks.iter().map(|(_, member)| *member);
-        home(members(), dir).map_or_else(|| dir.to_owned(), |member| again(how, member, dir))
+        match home(members(), dir) {
+            Some(member) => Some(again(how, member, dir)),
+            // Elsewhere the same path would be somebody else's data, which may be in use.
+            None => (how == How::Booted).then(|| dir.to_owned()),
+        }
     };
-    let dir = said.mark("datadir").map(found);
+    let dir = said.mark("datadir").and_then(found);
+    if dir.is_none() && said.mark("datadir").is_some() && wish.start.is_none() {
+        return None; // a warning tells
+    }
     let version = said.mark("version").unwrap_or_default();
     let major = version.split('.').next().unwrap_or_default();
     let major = if major.chars().all(|c| c.is_ascii_digit()) { major } else { "" };
@@ -148,6 +152,10 @@ pub fn step(said: &Said, wish: &Wish, on: &str, disks: &[(String, &Member)], how
             let units: Vec<String> = engine.units.iter().map(|unit| unit.replace("{}", major)).collect();
             let units: Vec<String> = units.into_iter().filter(|unit| !unit.ends_with('-')).collect();
             shell += &format!("units={}\n{START}", quoted(&units.join(" ")));
+            // PostgreSQL's own file tells.
+            if matches!(how, How::Moved(_)) && dir.is_some() && engine.name != "postgresql" {
+                shell += ON_IT;
+            }
             (format!("Start {title}"), "By its unit of systemd, where it does not run already.".to_owned())
         }
         _ if dir.is_some() => {
@@ -174,12 +182,13 @@ pub fn step(said: &Said, wish: &Wish, on: &str, disks: &[(String, &Member)], how
         Some(engine) => {
             step = step.note(format!("in its log: {}", engine.log));
             if beside {
-                if let Some(log) = said.mark("logdir").map(found) {
+                if let Some(log) = said.mark("logdir").and_then(found) {
                     step = step.note(format!(
-                        "its log lies in {log}: where that is named at the start, name the copy"
+                        "its log lies in {}: where that is named at the start, name the copy",
+                        quoted(&log)
                     ));
                 }
-                let data = dir.unwrap_or_else(|| "DATADIR".into());
+                let data = dir.map_or_else(|| "DATADIR".into(), |dir| quoted(&dir)); // it is there to be pasted
                 step =
                     step.note(format!("beside the running one: {}", engine.beside.replace("DATADIR", &data)));
             }
@@ -201,6 +210,16 @@ done
 systemctl is-active --quiet "$last" || systemctl start "$last"
 "#;
 
+/// Here a server may have run before, and its configuration may name other data.
+const ON_IT: &str = r#"pid=$(systemctl show -p MainPID "$last") real=$(readlink -f "$dir") n=0
+pid=${pid#MainPID=}
+until [ "$(readlink "/proc/$pid/cwd")" = "$real" ] || ls -l "/proc/$pid/fd" 2>/dev/null | grep -qF -e "-> $real/"; do
+    [ $n -lt 30 ] || { echo "$last runs, but not on $dir: name it in its configuration, restart it" >&2 && exit 1; }
+    sleep 1
+    n=$((n + 1))
+done
+"#;
+
 /// Where the number is that of some server here, the one on the copy would not start. Not where the guest has booted by
 /// itself: there the engine may run already.
 const PID: &str =
@@ -210,6 +229,7 @@ const PID: &str =
 const LINKS: &str = r#"for link in "$dir/pg_wal" "$dir"/pg_tblspc/*; do
     [ -L "$link" ] || continue
     to=$(readlink "$link") now=
+    case $to in /*) ;; *) continue ;; esac # it stays within the copy
     for under in UNDER; do
         case $to in "$under"/*) now=$to ;; *) [ ! -d "$under$to" ] || now=$under$to ;; esac
     done
@@ -221,8 +241,13 @@ done
 
 const STRAY: &str = r#"echo "$link leads to $to, of which no copy is mounted" >&2 && exit 1"#;
 
-const READY: &str = r#"n=0
-until tail -n 1 "$dir/postmaster.pid" 2>/dev/null | grep -q '^ready'; do
+/// The file of the server that ran at the cut says so too: whose it is tells its process, which is in that directory.
+pub(super) const READY: &str = r#"n=0
+up() {
+    pid=$(head -n 1 "$dir/postmaster.pid" 2>/dev/null) && [ "$pid" ] || return 1
+    [ "$(readlink "/proc/$pid/cwd")" = "$(readlink -f "$dir")" ] && tail -n 1 "$dir/postmaster.pid" | grep -q '^ready'
+}
+until up; do
     [ $n -lt 600 ] || { echo "it is not ready after 600 s: read its log" >&2 && exit 1; }
     sleep 1
     n=$((n + 1))

@@ -164,6 +164,10 @@ fn protective(facts: &Facts, wish: &Wish, instance: &str, disks: &[&Member]) -> 
         "after the stop, so that everything written until then is in it; a disk is not rolled back while a snapshot of it \
          is being made, and its upload takes minutes to hours: where that is too long, use --beside",
     )
+    .note(
+        "once the engine has run on what was brought back, do not follow these lines again, print a new plan: to the same \
+         ClientToken the cloud answers with the same group, and what was written since would be in none",
+    )
     .note("delete it (DeleteSnapshotGroup) when it is no longer wanted: it does not expire")
 }
 
@@ -225,7 +229,9 @@ pub fn make<'a>(
 fn create(facts: &Facts, wish: &Wish, zone: &str, member: &Member, n: usize) -> Call {
     let source = facts.disk(&member.disk_id);
     let category = source.map_or(CATEGORY, |disk| &disk.category);
-    let size = source.and_then(|disk| disk.size).unwrap_or_default().max(member.size).to_string();
+    // Where the category is a guess, so is the least size: that of an ESSD of PL1.
+    let least = source.map_or(20, |disk| disk.size.unwrap_or_default());
+    let size = least.max(member.size).to_string();
     let (name, token) = (format!("restored-{}", member.disk_id), format!("restore-{}-{n}", wish.nonce));
     let mut create = call(
         "CreateDisk",

@@ -1,6 +1,6 @@
 //! What a plan is made of: the group, its snapshots, and what is left of disks and instance.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::said::tags_of;
 use crate::api::ecs::{Disk, Instance, Snapshot, SnapshotGroup};
@@ -93,6 +93,14 @@ pub struct Member {
     pub cut: bool,
 }
 
+impl Member {
+    /// Which of its file systems a path lies on: the deepest mount point above it.
+    pub fn place(&self, path: &str) -> Option<&Place> {
+        let above = |mount: &str| mount == "/" || path == mount || path.starts_with(&format!("{mount}/"));
+        self.places.iter().filter(|place| above(&place.mount)).max_by_key(|place| place.mount.len())
+    }
+}
+
 /// A tag's value may have so many characters.
 const TAG: usize = 128;
 /// Of a UUID in full.
@@ -146,37 +154,58 @@ impl Facts {
         self.disks.iter().find(|disk| disk.disk_id == disk_id)
     }
 
-    /// Disks that the group was born with, by its tags, and of which no snapshot is shown.
+    /// Disks that the group was born with, and of which no snapshot is shown.
     pub fn missing(&self) -> Vec<String> {
-        let shown = self.members();
-        let named = self.group.tags.iter().filter_map(|tag| tag.key.strip_prefix("appsnap:mount:"));
-        let listed = self.group.snapshots.iter().map(|one| one.source_disk_id.as_str());
-        let all: std::collections::BTreeSet<&str> = named.chain(listed).collect();
-        let gone = all.into_iter().filter(|id| shown.iter().all(|member| member.disk_id != *id));
-        gone.map(str::to_owned).collect()
+        missing(&self.group, &self.snapshots)
     }
+}
+
+/// Disks that a group was born with, by its tags and its list, and of which no snapshot is shown.
+pub fn missing(group: &SnapshotGroup, snapshots: &[Snapshot]) -> Vec<String> {
+    let shown = |id: &str| snapshots.iter().any(|one| one.snapshot_id == id);
+    let there = group.snapshots.iter().filter(|one| shown(&one.snapshot_id));
+    let there: BTreeSet<&str> = there.map(|one| one.source_disk_id.as_str()).collect();
+    let named = group.tags.iter().filter_map(|tag| tag.key.strip_prefix("appsnap:mount:"));
+    let listed = group.snapshots.iter().map(|one| one.source_disk_id.as_str());
+    let all: BTreeSet<&str> = named.chain(listed).collect();
+    all.difference(&there).map(|id| id.to_string()).collect()
 }
 
 /// What the tag `appsnap:mount` says, and whether it was cut.
 fn places(text: &str) -> (Vec<Place>, bool) {
-    let cut = text.chars().count() >= TAG;
-    let mut found = Vec::new();
-    for entry in text.split(", ") {
+    let full = text.chars().count() >= TAG;
+    let (mut found, mut cut) = (Vec::new(), full);
+    for entry in text.split(", ").filter(|entry| !entry.is_empty()) {
         let mut words = entry.rsplitn(3, ' ');
-        let (Some(uuid), Some(kind), Some(mount)) = (words.next(), words.next(), words.next()) else {
-            continue;
+        let place = match (words.next(), words.next(), words.next()) {
+            (Some(uuid), Some(kind), Some(mount)) => place(&unescaped(mount), kind, uuid),
+            _ => None,
         };
-        // Whoever may tag snapshots writes what becomes words of a script.
-        let word = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-        if mount.starts_with('/') && word(kind) && word(uuid) {
-            found.push(Place { mount: unescaped(mount), kind: kind.into(), uuid: uuid.into() });
-        }
+        cut |= place.is_none();
+        found.extend(place);
     }
     // Of the last one the end may be missing.
-    if cut && found.last().is_some_and(|last| last.uuid.len() < UUID) {
+    if full && found.last().is_some_and(|last| last.uuid.len() < UUID) {
         found.pop();
     }
     (found, cut)
+}
+
+/// Whoever may tag snapshots writes what becomes words of a script that root runs.
+fn place(mount: &str, kind: &str, uuid: &str) -> Option<Place> {
+    // No dot: for `fuse.NAME` mount would run a program NAME.
+    let word =
+        |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+    let good = is_path(mount) && word(kind) && word(uuid);
+    good.then(|| Place { mount: mount.into(), kind: kind.into(), uuid: uuid.into() })
+}
+
+/// Whether a text out of a tag is an absolute path that stays where it begins, is one line, and is no name of a plan's.
+pub fn is_path(text: &str) -> bool {
+    text.starts_with('/')
+        && text.split('/').all(|part| part != "..")
+        && !text.contains("${")
+        && !text.chars().any(char::is_control)
 }
 
 /// As mountinfo writes what would end a word.

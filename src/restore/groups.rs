@@ -1,8 +1,11 @@
 //! Groups as a list: which one for a point in time and a level. Pure.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::facts::missing;
 use super::said::Said;
 use crate::api::ecs::{Snapshot, SnapshotGroup};
 use crate::report::Level;
@@ -21,6 +24,8 @@ pub struct Row {
     pub status: String,
     /// How many snapshots it shows.
     pub disks: usize,
+    /// Disks that it was made with, and of which no snapshot is shown any more.
+    pub missing: Vec<String>,
     /// What their tags say.
     #[serde(flatten)]
     pub said: Said,
@@ -44,14 +49,20 @@ pub fn rows(groups: &[SnapshotGroup], snapshots: &[Snapshot], wanted: &Wanted) -
     let mut groups: Vec<&SnapshotGroup> = groups.iter().collect();
     // All of them are UTC in one form, so that text sorts as time.
     groups.sort_by(|a, b| b.creation_time.cmp(&a.creation_time));
+    // There may be thousands.
+    let by_id: HashMap<&str, &Snapshot> =
+        snapshots.iter().map(|one| (one.snapshot_id.as_str(), one)).collect();
     let all = groups.into_iter().map(|group| {
+        let own = group.snapshots.iter().filter_map(|one| by_id.get(one.snapshot_id.as_str()));
+        let own: Vec<Snapshot> = own.map(|one| Snapshot::clone(one)).collect();
         let row = Row {
             creation_time: group.creation_time.clone(),
             snapshot_group_id: group.snapshot_group_id.clone(),
             instance_id: group.instance_id.clone(),
             status: group.status.clone(),
             disks: group.snapshots.len(),
-            said: Said::of(group, snapshots),
+            missing: missing(group, &own),
+            said: Said::of(group, &own),
         };
         (group.created_at(), row)
     });
@@ -65,7 +76,7 @@ pub fn rows(groups: &[SnapshotGroup], snapshots: &[Snapshot], wanted: &Wanted) -
     let fitting = all.filter(fits).map(|(_, row)| row);
     // At a point in time there is one answer, which has to be usable.
     if wanted.at.is_some() {
-        fitting.filter(|row| row.said.level > Level::None).take(1).collect()
+        fitting.filter(|row| row.said.level > Level::None && row.missing.is_empty()).take(1).collect()
     } else {
         fitting.collect()
     }
@@ -81,6 +92,9 @@ pub fn table(rows: &[Row]) -> String {
         let mut reasons = said.reasons.clone();
         if !said.lost.is_empty() {
             reasons.push(format!("(tags lost on {} of {})", said.lost.len(), row.disks));
+        }
+        if !row.missing.is_empty() {
+            reasons.push(format!("(no snapshot any more of {})", row.missing.join(", ")));
         }
         if said.by == "vendor" {
             reasons.push("(by the vendor's plugin)".into());

@@ -34,15 +34,16 @@ pub fn quoted(word: &str) -> String {
 
 /// Where something that lay at `path` on this member's disk is found again.
 pub fn again(how: How, member: &Member, path: &str) -> String {
-    match how {
-        How::Moved(dir) if member.system => below(dir, path),
-        How::Beside { dir, .. } => below(dir, path),
-        How::Booted | How::Moved(_) => path.to_owned(),
+    let dir = match how {
+        How::Moved(dir) if member.system => dir,
+        How::Beside { dir, .. } => dir,
+        How::Booted | How::Moved(_) => return path.to_owned(),
+    };
+    // What is mounted on / has a directory of its own, beside those of the other mount points.
+    match member.place(path) {
+        Some(place) if place.mount == "/" => format!("{dir}/rootfs{}", path.trim_end_matches('/')),
+        _ => format!("{dir}{path}"),
     }
-}
-
-fn below(dir: &str, path: &str) -> String {
-    if path == "/" { format!("{dir}/rootfs") } else { format!("{dir}{path}") }
 }
 
 /// The step that mounts, on instance `on`; `disks` are the members with the names of their disks there, `-` for one that

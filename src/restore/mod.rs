@@ -38,6 +38,11 @@ pub fn plan(facts: &Facts, wish: &Wish) -> Result<Plan, String> {
         ));
     }
     match (&facts.instance, &facts.to) {
+        (Some(instance), None) if !wish.beside && instance.disks.is_empty() => Err(format!(
+            "no disk of {} is shown, so that nothing tells which ones can be rolled back: the key may not call \
+             ecs:DescribeDisks (a denial is an empty list); allow it",
+            instance.id()
+        )),
         (Some(instance), None) if !wish.beside => Ok(existing::in_place(facts, wish, instance, &members)),
         (instance, to) => match to.as_ref().or(instance.as_ref()) {
             Some(onto) if wish.beside || instance.is_some() => {
@@ -58,5 +63,7 @@ pub fn plan(facts: &Facts, wish: &Wish) -> Result<Plan, String> {
 mod engine_tests;
 #[cfg(test)]
 mod group_tests;
+#[cfg(test)]
+mod safe_tests;
 #[cfg(test)]
 mod tests;

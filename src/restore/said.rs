@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::facts::is_path;
 use crate::api::ecs::{Snapshot, SnapshotGroup, Tag};
 use crate::protect::label::VENDOR_KEYS;
 use crate::protect::repeat::level_of;
@@ -75,11 +76,14 @@ impl Said {
         } else {
             ("", Vec::new(), None)
         };
-        let level = if lost.is_empty() { level.unwrap_or(Level::Crash) } else { Level::Crash };
+        // Less than crash, which one that has its tags says, stays less.
+        let most = if lost.is_empty() { Level::Application } else { Level::Crash };
+        let level = level.unwrap_or(Level::Crash).min(most);
         let level =
             level.min(if group.failed() || members.is_empty() { Level::None } else { Level::Application });
         let mark = |(key, value): (&String, &String)| {
-            key.strip_prefix("appsnap:mark:").map(|key| (key.to_owned(), value.clone()))
+            let key = key.strip_prefix("appsnap:mark:")?;
+            (!key.ends_with("dir") || is_path(value)).then(|| (line(key), line(value)))
         };
         let verified: Vec<String> =
             members.iter().filter_map(|(_, tags)| tags.get("appsnap:verified").cloned()).collect();
@@ -87,19 +91,15 @@ impl Said {
             level,
             by,
             lost,
-            reasons: any("appsnap:reason")
-                .iter()
-                .flat_map(|all| all.split_whitespace())
-                .map(str::to_owned)
-                .collect(),
+            reasons: any("appsnap:reason").iter().flat_map(|all| all.split_whitespace()).map(line).collect(),
             // As good as its worst member; one that was not looked at is not told of.
             verified: WORST_LAST
                 .iter()
                 .rev()
                 .find(|one| verified.iter().any(|of| of == *one))
                 .map(|one| one.to_string()),
-            policy: any("appsnap:policy").or_else(|| born("appsnap:policy")),
-            run: any("appsnap:run").or_else(|| born("appsnap:run")),
+            policy: any("appsnap:policy").or_else(|| born("appsnap:policy")).as_deref().map(line),
+            run: any("appsnap:run").or_else(|| born("appsnap:run")).as_deref().map(line),
             marks: members.iter().flat_map(|(_, tags)| tags.iter().filter_map(mark)).collect(),
         }
     }
@@ -108,6 +108,11 @@ impl Said {
     pub fn mark(&self, key: &str) -> Option<&str> {
         self.marks.get(key).map(String::as_str)
     }
+}
+
+/// What a tag holds is printed among lines of ours: it makes none, and moves no cursor.
+fn line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// The values of `appsnap:verified`.

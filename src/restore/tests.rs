@@ -215,7 +215,9 @@ fn the_system_disk_is_copied_where_the_engines_data_lies_on_it() {
     let plan = plan(&facts, &Wish { beside: true, start: Some("start-it".into()), ..wish() }).unwrap();
     assert_eq!(short(&plan)[0], "CreateDisk s-sys");
     assert!(script(&plan, 0).contains(&format!("put ${{disk.1}} {UUID} ext4 /restore/rootfs rw\n")));
-    assert!(script(&plan, 1).contains("dir=/restore/srv/pg\n") && script(&plan, 1).contains("start-it\n"));
+    assert!(
+        script(&plan, 1).contains("dir=/restore/rootfs/srv/pg\n") && script(&plan, 1).contains("start-it\n")
+    );
 }
 
 #[test]
@@ -343,16 +345,16 @@ fn people_get_lines_to_paste() {
     let text = text::text(&plan(&facts(), &Wish { beside: true, ..wish() }).unwrap());
     let lines = [
         "ssg-1 of 2026-11-25T03:17:05Z in cn-x, as copies beside what is there",
-        "       disk_1=$(aliyun ecs CreateDisk --ClientToken restore-n1-1 --DiskCategory cloud_essd --DiskName restored-d-data \
+        "       disk_1=$(aliyun ecs CreateDisk --region cn-x --ClientToken restore-n1-1 --DiskCategory cloud_essd --DiskName restored-d-data \
          --PerformanceLevel PL1 --RegionId cn-x --Size 50 --SnapshotId s-data --Tag.1.Key restored-from --Tag.1.Value ssg-1 \
          --ZoneId cn-x-b |",
         "           grep -o '\"d-[0-9a-z]*\"' | head -n 1 | tr -d '\"')",
-        "       aliyun ecs DescribeDisks --DiskIds \"[\\\"${disk_1}\\\"]\" --RegionId cn-x --waiter \
+        "       aliyun ecs DescribeDisks --region cn-x --DiskIds \"[\\\"${disk_1:?}\\\"]\" --RegionId cn-x --waiter \
          expr='to_string(Disks.Disk[0].Status)' to=Available timeout=600 interval=5 >/dev/null",
-        "       aliyun ecs AttachDisk --region cn-x --DiskId \"${disk_1}\" --InstanceId i-1",
+        "       aliyun ecs AttachDisk --region cn-x --DiskId \"${disk_1:?}\" --InstanceId i-1",
         "   on i-1, as root, in a shell of POSIX:",
         "       disk_2=   # fill in what was printed above",
-        &format!("       put ${{disk_2}} {UUID} xfs /restore/data/log rw,nouuid"),
+        &format!("       put ${{disk_2:?}} {UUID} xfs /restore/data/log rw,nouuid"),
     ];
     for line in lines {
         assert!(text.lines().any(|one| one == line), "{line}\nis not in\n{text}");

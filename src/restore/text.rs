@@ -81,7 +81,7 @@ fn show(out: &mut String, plan: &Plan, step: &Step) {
         names.retain(|name| bound(name));
         names.sort_unstable();
         names.dedup();
-        line(out, &format!("   on {}, as root, in a shell of POSIX:", shell(&command.on)));
+        line(out, &format!("   on {}, as root, in a shell of POSIX:", shell(&command.on).replace(":?", "")));
         for name in names {
             line(out, &format!("       {}=   # fill in what was printed above", variable(name)));
         }
@@ -94,10 +94,8 @@ fn show(out: &mut String, plan: &Plan, step: &Step) {
 
 /// The line for the Alibaba Cloud CLI.
 fn aliyun(plan: &Plan, call: &Call) -> String {
-    let mut line = format!("aliyun ecs {}", call.action);
-    if !call.parameters.contains_key("RegionId") {
-        line += &format!(" --region {}", quoted(&plan.region_id));
-    }
+    // In some versions the parameter RegionId does not choose the endpoint: that is the profile's region, if not told.
+    let mut line = format!("aliyun ecs {} --region {}", call.action, quoted(&plan.region_id));
     for (name, value) in &call.parameters {
         let word = match value.contains("${") {
             true => format!("\"{}\"", shell(&value.replace('"', "\\\""))),
@@ -118,14 +116,15 @@ fn variable(name: &str) -> String {
     name.strip_prefix("fill.").unwrap_or(name).replace('.', "_")
 }
 
-/// A text with its names as variables of the shell.
+/// A text with its names as variables of the shell. Empty ones end the line: to a call without an id the cloud would
+/// show whatever there is, and the first of it may well be in the state that is waited for.
 fn shell(text: &str) -> String {
     let mut parts = text.split("${");
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         match part.split_once('}') {
             Some((name, rest)) if bound(name) => {
-                let _ = write!(out, "${{{}}}{rest}", variable(name)); // writing to a String does not fail
+                let _ = write!(out, "${{{}:?}}{rest}", variable(name)); // writing to a String does not fail
             }
             _ => {
                 let _ = write!(out, "${{{part}");

@@ -84,7 +84,8 @@ pub fn warnings(facts: &Facts, way: &str, onto: Option<&Machine>, said: &Said) -
     }
     if members.iter().any(|one| one.cut) {
         warn(
-            "a tag was too short for all mount points: some are not in the plan".into(),
+            "a tag was too short for all mount points, or holds what is none: some are not in the plan"
+                .into(),
             "compare with the run's report",
         );
     }
@@ -113,6 +114,14 @@ pub fn warnings(facts: &Facts, way: &str, onto: Option<&Machine>, said: &Said) -
             "Windows: what is to be done in the guest is not in the plan".into(),
             "bring the disks online (Set-Disk -IsOffline $false, -IsReadOnly $false); of copies beside Windows changes the \
              signature; then start the services",
+        );
+    }
+    if let Some(dir) = said.mark("datadir").filter(|_| way != "in-place")
+        && super::engine::home(&members, dir).is_none()
+    {
+        warn(
+            format!("on which disk {dir} lay no tag tells: no step for the engine's data is in the plan"),
+            "look for it on the copies, which are mounted by their disks' ids; how it is started then tells --start",
         );
     }
     if way == "in-place" {
