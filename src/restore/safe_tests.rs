@@ -110,6 +110,18 @@ fn no_line_goes_on_without_the_id_that_the_one_before_it_gave() {
 }
 
 #[test]
+fn a_refused_call_does_not_look_like_one_that_has_worked() {
+    let text = text::text(&plan(&facts(), &wish()).unwrap());
+    let lines: Vec<&str> = text.lines().skip_while(|line| !line.contains("ResetDisk")).take(2).collect();
+    // The disk is in the state that is waited for before the call, too.
+    for (refused, seen) in [("ResetDisk", false), ("nothing", true)] {
+        let stub = format!("aliyun() {{ [ \"$2\" != {refused} ]; }}\n");
+        let (code, said, _) = sh(&format!("{stub}{}", lines.join("\n")));
+        assert_eq!((code == Some(0), said.contains("step 3 is done")), (seen, seen), "{lines:?}");
+    }
+}
+
+#[test]
 fn without_a_view_of_the_disks_nothing_is_planned_in_place() {
     let mut facts = facts();
     facts.disks.clear();
@@ -131,7 +143,11 @@ fn a_group_that_has_lost_a_snapshot_is_not_the_one_for_a_point_in_time() {
     let mut facts = facts();
     let at = Some("2026-11-26T00:00Z".parse().unwrap());
     let rows = |facts: &Facts, at| {
-        groups::rows(&[facts.group.clone()], &facts.snapshots, &groups::Wanted { at, ..Default::default() })
+        groups::rows(
+            std::slice::from_ref(&facts.group),
+            &facts.snapshots,
+            &groups::Wanted { at, ..Default::default() },
+        )
     };
     assert_eq!(rows(&facts, at).len(), 1);
     // The cloud no longer lists it; the tag with which the group was born does.

@@ -350,8 +350,8 @@ fn people_get_lines_to_paste() {
          --ZoneId cn-x-b |",
         "           grep -o '\"d-[0-9a-z]*\"' | head -n 1 | tr -d '\"')",
         "       aliyun ecs DescribeDisks --region cn-x --DiskIds \"[\\\"${disk_1:?}\\\"]\" --RegionId cn-x --waiter \
-         expr='to_string(Disks.Disk[0].Status)' to=Available timeout=600 interval=5 >/dev/null",
-        "       aliyun ecs AttachDisk --region cn-x --DiskId \"${disk_1:?}\" --InstanceId i-1",
+         expr='to_string(Disks.Disk[0].Status)' to=Available timeout=600 interval=5 >/dev/null && echo 'step 1 is done'",
+        "       aliyun ecs AttachDisk --region cn-x --DiskId \"${disk_1:?}\" --InstanceId i-1 &&",
         "   on i-1, as root, in a shell of POSIX:",
         "       disk_2=   # fill in what was printed above",
         &format!("       put ${{disk_2:?}} {UUID} xfs /restore/data/log rw,nouuid"),

@@ -61,6 +61,8 @@ fn show(out: &mut String, plan: &Plan, step: &Step) {
                 );
                 line(out, &format!("       echo {name}=\"${name}\""));
             }
+            // Together: a call that failed leaves the thing in the state that is waited for, and nobody would see it.
+            None if step.until.is_some() => line(out, &format!("       {command} &&")),
             None => line(out, &format!("       {command}")),
         }
     }
@@ -70,9 +72,16 @@ fn show(out: &mut String, plan: &Plan, step: &Step) {
         // As a string: to what is not there yet (null) the waiter would say that it is none, and end.
         let waits =
             format!("--waiter expr='to_string({expression})' to={} timeout={seconds} interval=5", until.is);
-        line(out, &format!("       {} {waits} >/dev/null", aliyun(plan, &until.call)));
+        let done = format!("echo 'step {} is done'", step.number);
+        line(out, &format!("       {} {waits} >/dev/null && {done}", aliyun(plan, &until.call)));
         if until.within_seconds > WAITER {
-            line(out, &format!("   it may take hours: repeat the last line until it finds {}", until.is));
+            line(
+                out,
+                &format!(
+                    "   it may take hours: repeat the last line until it finds {}, and says so",
+                    until.is
+                ),
+            );
         }
     }
     if let Some(command) = &step.command {
