@@ -129,6 +129,9 @@ pub fn step(said: &Said, wish: &Wish, on: &str, disks: &[(String, &Member)], how
             );
         }
     }
+    if name == Some("postgresql") && dir.is_some() {
+        shell += RUNS;
+    }
     if name == Some("postgresql") && how != How::Booted && dir.is_some() {
         shell += PID;
         let under = match how {
@@ -220,10 +223,17 @@ until [ "$(readlink "/proc/$pid/cwd")" = "$real" ] || ls -l "/proc/$pid/fd" 2>/d
 done
 "#;
 
+/// The file of the server that ran at the cut is there too, and its number may be anybody's here: the server of this
+/// directory is the one that works in it.
+pub(super) const RUNS: &str = r#"runs() {
+    pid=$(head -n 1 "$dir/postmaster.pid" 2>/dev/null) && [ "$pid" ] &&
+        [ "$(readlink "/proc/$pid/cwd")" = "$(readlink -f "$dir")" ]
+}
+"#;
+
 /// Where the number is that of some server here, the one on the copy would not start. Not where the guest has booted by
-/// itself: there the engine may run already.
-const PID: &str =
-    "rm -f \"$dir/postmaster.pid\" # of the server that ran on the original; none runs on the copy\n";
+/// itself: there the engine may run already; nor where this is done again: without the file it would end.
+pub(super) const PID: &str = "runs || rm -f \"$dir/postmaster.pid\" # of the server that ran on the original; none runs on the copy yet\n";
 
 /// WAL and tablespaces elsewhere are links; those of a copy lead to the original's.
 const LINKS: &str = r#"for link in "$dir/pg_wal" "$dir"/pg_tblspc/*; do
@@ -241,13 +251,8 @@ done
 
 const STRAY: &str = r#"echo "$link leads to $to, of which no copy is mounted" >&2 && exit 1"#;
 
-/// The file of the server that ran at the cut says so too: whose it is tells its process, which is in that directory.
 pub(super) const READY: &str = r#"n=0
-up() {
-    pid=$(head -n 1 "$dir/postmaster.pid" 2>/dev/null) && [ "$pid" ] || return 1
-    [ "$(readlink "/proc/$pid/cwd")" = "$(readlink -f "$dir")" ] && tail -n 1 "$dir/postmaster.pid" | grep -q '^ready'
-}
-until up; do
+until runs && tail -n 1 "$dir/postmaster.pid" | grep -q '^ready'; do
     [ $n -lt 600 ] || { echo "it is not ready after 600 s: read its log" >&2 && exit 1; }
     sleep 1
     n=$((n + 1))

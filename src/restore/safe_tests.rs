@@ -136,6 +136,10 @@ fn a_member_without_tags_does_not_make_more_of_one_that_is_none() {
     facts.snapshots[0].tags[0].value = "none".into();
     facts.snapshots[1].tags.clear();
     assert_eq!(said::Said::of(&facts.group, &facts.snapshots).level, Level::None);
+    // Of a group that appsnap had made its own word counts, and where that is lost nobody's.
+    facts.snapshots.iter_mut().for_each(|one| one.tags = tags(&[("APPConsistent", "True")]));
+    let said = said::Said::of(&facts.group, &facts.snapshots);
+    assert_eq!((said.level, said.by, said.lost.len()), (Level::Crash, "appsnap", 3));
 }
 
 #[test]
@@ -163,7 +167,9 @@ fn postgresql_is_ready_only_if_the_server_of_that_directory_says_so() {
     let dir = Dir::new("ready");
     let at = dir.0.display();
     let file = |pid: u32| std::fs::write(dir.0.join("postmaster.pid"), format!("{pid}\n{at}\nready   \n"));
-    let up = engine::READY.replace("-lt 600", "-lt 1");
+    let up = engine::RUNS.to_owned() + &engine::READY.replace("-lt 600", "-lt 1");
+    let again = format!("dir={at}\n{}{}", engine::RUNS, engine::PID);
+    let there = || dir.0.join("postmaster.pid").exists();
     // Of the server that ran at the cut; its number is somebody else's here.
     file(std::process::id()).unwrap();
     let (code, _, said) = sh(&format!("dir={at}\n{up}"));
@@ -171,9 +177,12 @@ fn postgresql_is_ready_only_if_the_server_of_that_directory_says_so() {
     let mut server = Command::new("sleep").arg("60").current_dir(&dir.0).spawn().unwrap();
     file(server.id()).unwrap();
     let (code, _, said) = sh(&format!("dir={at}\n{up}"));
+    // Done again, the step takes nothing from the server that it has started: it would end.
+    assert!(sh(&again).0 == Some(0) && there());
     server.kill().unwrap();
     server.wait().unwrap();
     assert_eq!(code, Some(0), "{said}");
+    assert!(sh(&again).0 == Some(0) && !there());
 }
 
 #[test]

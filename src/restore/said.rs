@@ -68,11 +68,11 @@ impl Said {
             let lowest =
                 members.iter().filter_map(|(_, tags)| tags.get("appsnap:level")).map(|word| level_of(word));
             ("appsnap", lost, lowest.min())
+        } else if born("appsnap:run").is_some() {
+            ("appsnap", lacking(&|_| false), None)
         } else if members.iter().any(|(_, tags)| vendor(tags) > Level::Crash) {
             let lost = lacking(&|tags| vendor(tags) > Level::Crash);
             ("vendor", lost, members.iter().map(|(_, tags)| vendor(tags)).min())
-        } else if born("appsnap:run").is_some() {
-            ("appsnap", lacking(&|_| false), None)
         } else {
             ("", Vec::new(), None)
         };

@@ -103,6 +103,12 @@ pub fn warnings(facts: &Facts, way: &str, onto: Option<&Machine>, said: &Said) -
             "have it unlocked first: every step would be refused",
         );
     }
+    if way != "in-place" && onto.instance.status != "Running" {
+        warn(
+            format!("{} is {}: what runs in it needs it running", onto.id(), onto.instance.status),
+            "start it before the steps in the guest",
+        );
+    }
     if onto.instance.stopped_mode == "StopCharging" && onto.instance.status == "Stopped" {
         warn(
             format!("{} was stopped in economical mode: it has no place in the zone now", onto.id()),
