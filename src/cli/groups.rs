@@ -17,7 +17,7 @@ pub(super) struct Args {
     /// Of this instance.
     #[arg(long, value_name = "ID")]
     instance: Option<String>,
-    /// The last one at or before this time, as 2026-11-25T10:00Z.
+    /// Of each instance the last one at or before this time, as 2026-11-25T10:00Z or 2026-11-25T18:00+08:00.
     #[arg(long, value_name = "TIME")]
     at: Option<Timestamp>,
     /// At least this level.

@@ -214,7 +214,7 @@ systemctl is-active --quiet "$last" || systemctl start "$last"
 "#;
 
 /// Here a server may have run before, and its configuration may name other data.
-const ON_IT: &str = r#"pid=$(systemctl show -p MainPID "$last") real=$(readlink -f "$dir") n=0
+pub(super) const ON_IT: &str = r#"pid=$(systemctl show -p MainPID "$last") real=$(readlink -f "$dir") n=0
 pid=${pid#MainPID=}
 until [ "$(readlink "/proc/$pid/cwd")" = "$real" ] || ls -l "/proc/$pid/fd" 2>/dev/null | grep -qF -e "-> $real/"; do
     [ $n -lt 30 ] || { echo "$last runs, but not on $dir: name it in its configuration, restart it" >&2 && exit 1; }

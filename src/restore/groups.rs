@@ -1,6 +1,6 @@
 //! Groups as a list: which one for a point in time and a level. Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -36,7 +36,7 @@ pub struct Row {
 pub struct Wanted {
     /// Of this policy.
     pub policy: Option<String>,
-    /// The last one at or before this time.
+    /// Of each instance the last one at or before this time.
     pub at: Option<Timestamp>,
     /// At least this level.
     pub level: Option<Level>,
@@ -74,9 +74,11 @@ pub fn rows(groups: &[SnapshotGroup], snapshots: &[Snapshot], wanted: &Wanted) -
             && wanted.at.is_none_or(|at| created.is_some_and(|created| created <= at))
     };
     let fitting = all.filter(fits).map(|(_, row)| row);
-    // At a point in time there is one answer, which has to be usable.
+    // At a point in time there is one answer for each instance, which has to be usable.
     if wanted.at.is_some() {
-        fitting.filter(|row| row.said.level > Level::None && row.missing.is_empty()).take(1).collect()
+        let mut answered = HashSet::new();
+        let usable = fitting.filter(|row| row.said.level > Level::None && row.missing.is_empty());
+        usable.filter(|row| answered.insert(row.instance_id.clone())).collect()
     } else {
         fitting.collect()
     }

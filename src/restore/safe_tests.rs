@@ -154,6 +154,11 @@ fn a_group_that_has_lost_a_snapshot_is_not_the_one_for_a_point_in_time() {
         )
     };
     assert_eq!(rows(&facts, at).len(), 1);
+    // A policy may have more instances than one: none of them is left out.
+    let mut other = facts.group.clone();
+    other.instance_id = "i-2".into();
+    let wanted = groups::Wanted { at, ..Default::default() };
+    assert_eq!(groups::rows(&[facts.group.clone(), other], &facts.snapshots, &wanted).len(), 2);
     // The cloud no longer lists it; the tag with which the group was born does.
     facts.group.snapshots.remove(2);
     facts.snapshots.remove(2);
@@ -183,6 +188,26 @@ fn postgresql_is_ready_only_if_the_server_of_that_directory_says_so() {
     server.wait().unwrap();
     assert_eq!(code, Some(0), "{said}");
     assert!(sh(&again).0 == Some(0) && !there());
+}
+
+#[test]
+fn on_another_machine_a_server_that_has_other_data_is_not_taken_for_the_one_brought_back() {
+    let mut facts = Facts { instance: None, to: Some(machine("i-2", &[])), ..facts() };
+    tagged(&mut facts, "appsnap:mark:engine", Some("mariadb"));
+    let plan = plan(&facts, &wish()).unwrap();
+    assert!(scripts(&plan).contains(engine::ON_IT), "{}", scripts(&plan));
+    let dir = Dir::new("on-it");
+    let script = |pid: u32| {
+        let stub = format!("systemctl() {{ echo MainPID={pid}; }}\nlast=mariadb dir={}\n", dir.0.display());
+        sh(&(stub + &engine::ON_IT.replace("-lt 30", "-lt 1")))
+    };
+    let (code, _, said) = script(std::process::id());
+    assert!(code == Some(1) && said.contains("mariadb runs, but not on"), "{code:?} {said}");
+    let mut server = Command::new("sleep").arg("60").current_dir(&dir.0).spawn().unwrap();
+    let (code, _, said) = script(server.id());
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(code, Some(0), "{said}");
 }
 
 #[test]
