@@ -111,9 +111,7 @@ fn file_system(engine: Engine, what: &str, seen: &Seen) {
 /// A copy at the level `application`.
 fn as_promised(engine: Engine, what: &str, seen: &Seen) {
     let verdict = &seen.verdict;
-    // In a long window PostgreSQL may log once which transactions run: a record behind its checkpoint's own.
-    let worst = if engine == Engine::PostgreSql { State::RedoSmall } else { State::Clean };
-    assert!(verdict.state <= worst && seen.lost == 0, "{what}: {} lost, {verdict:?}", seen.lost);
+    assert_eq!((verdict.state, seen.lost), (State::Clean, 0), "{what}: {verdict:?}");
     assert_eq!(verdict.rolled_back.unwrap_or(0), 0, "{what}: {verdict:?}");
     let says = |words: &str| verdict.evidence.iter().any(|line| line.contains(words));
     match engine {

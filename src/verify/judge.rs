@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 /// How a copy came up; also the value of the tag `appsnap:verified`. From best to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// As after a clean shutdown, or with a redo of nothing but the checkpoint's own record.
+    /// As after a clean shutdown, or with a redo of hardly more than the checkpoint's own record.
     Clean,
     /// It had some log to replay, and rolled nothing back.
     RedoSmall,
