@@ -23,12 +23,15 @@
 #   number KEY LEAST MOST      a setting that has to be a whole number, else 2
 #   mark KEY VALUE             prints an appsnap-mark
 #   open_session SECONDS       starts runner and holder; SECONDS until the deadline
-#   will_change TEXT           before the first changed setting: keeps the old values in "$S/changed"
+#   will_change TEXT           before the first changed setting: keeps the old values in "$S/changed". Change it by the client:
+#                              what another connection changes after the client's end was put back before
 #   hold_for SECONDS           the deadline, from now on
 #   say LINE                   sends a line to the client
 #   hear WORD SECONDS [COUNT]  waits for COUNT lines that begin with WORD; HEARD: what follows it, sorted.
 #                              1: the client has ended; 2: not in time; `told` prints what the client wrote last
 #   note KEY TEXT, noted KEY   what the postscript compares with
+#   digits TEXT                is it a whole number? Asked of what a server says before the shell reckons with it: $((...))
+#                              of bash runs what stands in brackets, and a server is less than root
 # A prescript that returns from main with a session open hands it over to the holder; without one it holds nothing. The
 # main of a postscript runs only if a session was handed over; it asks whether the lock is still the same one (fail 14);
 # if it returns, all is let go. Within it a release may follow the question at once.
@@ -44,6 +47,7 @@ OPEN='' MINE='' # a session of ours; "$S" is ours
 put_back() { :; }
 mark() { echo "appsnap-mark: $1=$2"; }
 need() { for tool; do command -v "$tool" >/dev/null || fail 13 "$tool is not installed: install it"; done; }
+digits() { case $1 in '' | *[!0-9]*) return 1 ;; esac; }
 tick() { read -r NOW _ </proc/uptime && NOW=${NOW%.*}; }
 nap() { sleep 0.02 3>&- 9>&- 2>/dev/null || sleep 1 3>&- 9>&-; }
 
@@ -74,7 +78,7 @@ number() {
   eval "value=\$$1"
   # shellcheck disable=SC2154
   case $value in
-  '' | *[!0-9]* | ??????*) false ;;
+  '' | 0?* | *[!0-9]* | ??????*) false ;;
   *) [ "$value" -ge "$2" ] && [ "$value" -le "$3" ] ;;
   esac || fail 2 "/etc/appsnap/$NAME.conf: $1 has to be a number from $2 to $3, not \"$value\""
 }
@@ -100,7 +104,7 @@ background() { # with two forks, so that no shell has to tell of its child's end
   (setsid sh "$S/script" "$1" </dev/null >/dev/null 2>>"$S/log" 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &)
 }
 open_session() {
-  mkfifo "$S/in" && : >"$S/out" && exec 3<>"$S/in" || fail 16 "cannot write to $S"
+  mkfifo "$S/in" && true >"$S/out" && exec 3<>"$S/in" || fail 16 "cannot write to $S"
   OPEN=1 && hold_for "$1"
   background runner && comes client && background holder && comes holder ||
     fail 16 "the processes that hold the lock did not start: $(tail -n 2 "$S/log" 2>&1)"
@@ -122,7 +126,7 @@ hear() {
   done
 }
 told() { tail -n 3 "$S/out" | tr '\n' ' ' | cut -c1-300; }
-note() { printf '%s\n' "$2" >"$S/noted.$1"; }
+note() { printf '%s\n' "$2" >"$S/noted.$1" || fail 16 "cannot write to $S"; }
 noted() { cat "$S/noted.$1" 2>/dev/null; }
 will_change() { printf '%s\n' "$1" >"$S/changed.new" && mv "$S/changed.new" "$S/changed"; }
 back() {
@@ -176,24 +180,32 @@ prescript() {
   *) fail 2 "this prescript takes no arguments" ;;
   esac
   need flock setsid mkfifo stat
-  mkdir -p "${S%/*}" && exec 9>"$S.lock" || fail 16 "cannot write to ${S%/*}"
+  mkdir -p "${S%/*}" && true >>"$S.lock" && exec 9>"$S.lock" || fail 16 "cannot write to ${S%/*}"
   flock -n 9 || fail 11 "another prescript for $NAME is at work: wait for it"
   lives runner || lives holder && fail 11 "an earlier run holds $NAME: its postscript or its deadline will end that"
   back_by_script # its processes are all dead
+  rm -f "$S.run"
   MINE=1 && rm -rf "$S" && mkdir "$S" && cp "$0" "$S/script" && keep owner $$ || fail 16 "cannot write to $S"
   trap 'fail 16 "the prescript was ended by a signal"' TERM INT HUP
   main
   [ "$OPEN" ] || { rm -rf "$S" && exit 0; }
   lives holder && lives client || fail 11 "the lock was lost while the prescript was at work: $(told)"
-  : >"$S/handed-over"
+  echo "${APPSNAP_RUN:--}" >"$S.run" && true >"$S/handed-over" || fail 16 "cannot write to $S"
   exit 0
 }
 postscript() {
   S=/run/appsnap-recipe/$NAME
   [ $# = 0 ] || fail 2 "this postscript takes no arguments"
-  [ -e "$S/script" ] || exit 0
+  # Somebody else's postscript, and somebody else's prescript after that, are no lock of this run.
+  mine=${APPSNAP_RUN:-} run='' && [ ! -e "$S.run" ] || read -r run <"$S.run"
+  [ "$run" = "$mine" ] || [ -z "$run" ] || [ -z "$mine" ] || fail 14 "the lock was lost, run $run has it now"
+  if [ ! -e "$S/script" ]; then
+    [ -z "$run" ] || [ -z "$mine" ] || fail 14 "the lock was let go before, by another postscript"
+    exit 0
+  fi
   exec 3<>"$S/in" && OPEN=1
   [ ! -e "$S/handed-over" ] || main
   let_go || fail 16 "the processes that hold the lock do not end: see $S"
+  [ "$run" != "${mine:--}" ] || rm -f "$S.run"
   exit 0
 }

@@ -13,6 +13,7 @@ main() {
   lsn=$(noted lsn)
   [ "$lsn" ] || return 0
   hear end-of-log 10 || fail 14 "the lock was lost, its session does not answer: $(told)"
+  digits "$HEARD" || fail 16 "the server's answer is no position in its log: $HEARD"
   [ $((HEARD - lsn)) -lt 1000 ] ||
     fail 16 "the server wrote $((HEARD - lsn)) bytes of log of its own under the lock: a copy of it replays them"
 }

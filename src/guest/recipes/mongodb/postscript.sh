@@ -7,7 +7,7 @@ main() {
   # shellcheck disable=SC2046,SC2086
   set -- $HEARD $(noted server)
   [ "$1" = true ] || fail 14 "the server is not locked any more: somebody's db.fsyncUnlock(), or it was started anew"
-  [ "$2" = "$4" ] && [ $(($3 - $5)) -ge -5 ] && [ $(($3 - $5)) -le 5 ] || fail 14 "the server was started anew during the lock"
+  [ "$2" = "$4" ] && digits "$3" && digits "$5" && [ $(($3 - $5)) -ge -5 ] && [ $(($3 - $5)) -le 5 ] || fail 14 "the server was started anew during the lock"
   say "$UNLOCK"
   say 'tell("after", locked());'
   hear after 20 && [ "$HEARD" = false ] || fail 15 "the server stays locked: db.fsyncUnlock(); $(told)"

@@ -18,7 +18,7 @@ FEW=500 # dirty pages which the lock's session writes in a moment
 settings socket options role drain wait settle hold
 
 client() {
-  set -- --batch --skip-column-names --unbuffered --force --skip-reconnect --connect-timeout=5
+  set -- --batch --skip-column-names --unbuffered --force --skip-reconnect --connect-timeout=5 --local-infile=0
   [ -z "$socket" ] || set -- --socket="$socket" "$@"
   [ -z "$options" ] || set -- --defaults-extra-file="$options" "$@"
   export HOME="${HOME:-/root}"
@@ -112,8 +112,10 @@ drain() {
   read -r pct lwm io io_max <<EOT
 $ANSWER
 EOT
+  case $pct$lwm$io in *[!0-9.]*) unable ;; esac
+  digits "$io_max" || unable
   case $pid_file in /*) ;; *) pid_file=$datadir/$pid_file ;; esac
-  { read -r pid <"$pid_file" && born "$pid"; } 2>/dev/null || pid=-
+  { [ -f "$pid_file" ] && read -r pid <"$pid_file" && digits "$pid" && born "$pid"; } 2>/dev/null || pid=-
   will_change "-- $pid ${BORN:-}
 SET GLOBAL innodb_max_dirty_pages_pct = $pct; SET GLOBAL innodb_max_dirty_pages_pct_lwm = $lwm;
 SET GLOBAL innodb_io_capacity = $io; SET GLOBAL innodb_io_capacity_max = $io_max;"
