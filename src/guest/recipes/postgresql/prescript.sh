@@ -35,7 +35,9 @@ connect() {
   fi
   exec su -s /bin/sh "$PGUSER" -c "exec $*"
 }
-ask() { printf '%s\n' "$1" | (connect "$database" 2>&1 3>&- 9>&-); } # SQL
+ask() { # SQL; what the server warns of (a collation's version) is no answer
+  printf '%s\n' "$1" | (connect "$database" 2>"$S/warned" 3>&- 9>&-) || { cat "$S/warned" && return 1; }
+}
 
 # One psql for each database, since locks are a database's own. All read the same lines; when one ends, all do.
 client() {
@@ -67,7 +69,7 @@ none_written() { # SECONDS OPEN
 checkpoint() { lsn=$(ask "CHECKPOINT; SELECT $1;") || fail 16 "CHECKPOINT failed: $lsn"; } # LSN's function
 
 TABLES="pg_class WHERE relkind IN ('r', 'p') AND relpersistence <> 't'
-  AND relnamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+  AND relnamespace NOT IN (SELECT oid FROM pg_namespace WHERE nspname IN ('pg_catalog', 'information_schema', 'pg_toast'))
   OR oid = 'pg_largeobject'::regclass"
 # EXCLUSIVE stops INSERT, UPDATE, DELETE, DDL and SELECT FOR UPDATE, which writes too (SHARE would let that pass). A table that
 # had to be waited for in vain comes first in the next attempt: whoever holds it may want one that was locked before it.
@@ -123,17 +125,21 @@ main() {
   export PGUID PGGID PSQL PGHOST="$socket" PGPORT="$port" PGUSER="$user" PGAPPNAME=appsnap PGCONNECT_TIMEOUT=10
   # What roles and databases set must not end the session. A low deadlock_timeout makes this session the one that gives way
   # where it locks crosswise with an application, and makes autovacuum give way to it at once.
-  export PGOPTIONS="-c statement_timeout=0 -c lock_timeout=0 -c deadlock_timeout=20ms -c client_min_messages=warning \
+  # The search_path keeps out what a database's owner calls by the names of the system's functions: we are superuser.
+  export PGOPTIONS="-c search_path=pg_catalog -c statement_timeout=0 -c lock_timeout=0 -c deadlock_timeout=20ms \
+-c client_min_messages=warning \
 -c idle_in_transaction_session_timeout=$((hold + 10))s"
 
   said=$(ask "SELECT concat_ws('|', pg_is_in_recovery(), current_setting('is_superuser'), current_setting('server_version'),
     current_setting('max_locks_per_transaction')::int
     * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int),
+    current_setting('max_connections')::int - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
     current_setting('data_directory'))") ||
     fail 12 "cannot log in through $socket/.s.PGSQL.$port as $user: $said. Cure: start the server, or set socket, port, user"
-  IFS='|' read -r standby super version room data <<SQL
+  IFS='|' read -r standby super version room free data <<SQL
 $said
 SQL
+  digits "$room" && digits "$free" || fail 16 "cannot read the server's settings: $said"
   [ "$super" = on ] || fail 12 "$user is no superuser of the server: CHECKPOINT and LOCK need one; set user"
   version=${version%% *} && data=$(readlink -f "$data")
   case $role.$standby in
@@ -152,9 +158,11 @@ SQL
   none_written "$wait" 1
   checkpoint 'pg_current_wal_insert_lsn()'
 
-  ask 'SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate' >"$S/databases" ||
+  ask 'SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2' >"$S/databases" ||
     fail 16 "cannot list the databases: $(cat "$S/databases")"
   count=$(wc -l <"$S/databases")
+  [ $((free - count)) -ge 5 ] || fail 11 "$count databases need a connection each, and the server has room for $free more: \
+raise max_connections"
   open_session $((lock_wait + 60))
   # 17 has the first, 14 the second: a server whose psql was killed stops waiting for the locks.
   say "SELECT set_config(name, CASE name WHEN 'transaction_timeout' THEN '0' ELSE '500ms' END, false) FROM pg_settings
