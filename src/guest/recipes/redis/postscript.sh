@@ -11,7 +11,7 @@ main() {
     esac
   fi
   say 'CLIENT UNPAUSE'
-  hear OK 10 2 || fail 14 "the server did not end the pause: $(told)"
+  hear OK 10 3 || fail 14 "the server did not end the pause: $(told)"
   gone guard 5
   case $(cat "$S/over") in
   '' | *[!0-9]*) fail 14 "the guard of the pause got no answer when it ended: $(head -n 1 "$S/over")" ;;

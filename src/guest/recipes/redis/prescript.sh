@@ -34,7 +34,7 @@ if [ "$passwordfile" ]; then
   '0 -r'?-------) ;;
   *) fail 2 "$passwordfile must be root's alone: chown root:root $passwordfile; chmod 600 $passwordfile" ;;
   esac
-  read -r REDISCLI_AUTH <"$passwordfile" || :
+  IFS= read -r REDISCLI_AUTH <"$passwordfile" || :
   export REDISCLI_AUTH VALKEYCLI_AUTH="$REDISCLI_AUTH"
 fi
 AT="$host:$port"
@@ -97,6 +97,10 @@ guarded() { ! is blocked_clients 0; }
 on_disk() { # what the server has acknowledged is in the file; a replica acknowledges nothing
   guarded && is aof_pending_bio_fsync 0 && { [ "$now" = replica ] || is aof_buffer_length 0; }
 }
+to_disk() { # FILE...: an error of the disk is told once, to whoever asks first; a file may be gone by now
+  sync "$S/out" 2>/dev/null && [ -e "$1" ] || { sync && return; } # an older one takes no files
+  for file; do said=$(sync "$file" 2>&1) || [ ! -e "$file" ] || fail 16 "$file did not come to disk: $said"; done
+}
 saved() { is rdb_bgsave_in_progress 0; }
 
 main() {
@@ -128,15 +132,15 @@ main() {
 
   open_session $((wait * 3 + patience + pause))
   will_change "$percentage"
-  answer=$(cli CONFIG SET auto-aof-rewrite-percentage 0)
-  [ "$answer" = OK ] || fail 16 "CONFIG SET auto-aof-rewrite-percentage 0 on $AT: $answer"
+  say 'CONFIG SET auto-aof-rewrite-percentage 0' # in the session: nothing is changed once that has ended
+  hear '' "$wait" && [ "$HEARD" = OK ] || fail 16 "CONFIG SET auto-aof-rewrite-percentage 0 on $AT: $(told)"
   until_ "$patience" calm || is aof_enabled 1 ||
     fail 16 "a save of $AT has been at work for $patience s: wait for it, or raise save in /etc/appsnap/redis.conf"
   calm || echo "redis: a rewrite or a save is still at work: the copy is whole, with a temporary file in it"
 
-  note run_id "$(value run_id)" && note paused 1 && : >"$S/over"
+  note run_id "$(value run_id)" && note paused 1 && true >"$S/over"
   say "CLIENT PAUSE $((pause * 1000)) WRITE"
-  hear OK "$wait" || case $? in
+  hear OK "$wait" 2 || case $? in
   1) fail 12 "$AT: $(told)" ;;
   *) fail 10 "$AT has not paused its writers for $wait s ($(told)): a script keeps it busy, which may have written" ;;
   esac
@@ -155,7 +159,7 @@ append-only file, or raise save in /etc/appsnap/redis.conf"
     is rdb_last_bgsave_status ok || fail 16 "the dump of $AT was not saved: see its log"
     tick && echo "redis: the dump took $((NOW - began)) s, and writers waited for it"
   fi
-  sync "$@" 2>/dev/null || sync
+  to_disk "$@"
   hold_for "$hold"
   lives guard && [ ! -s "$S/over" ] || fail 14 "the pause of $AT ended at once: $(head -n 1 "$S/over")"
   mark engine redis
