@@ -128,7 +128,7 @@ hear() {
 told() { tail -n 3 "$S/out" | tr '\n' ' ' | cut -c1-300; }
 note() { printf '%s\n' "$2" >"$S/noted.$1" || fail 16 "cannot write to $S"; }
 noted() { cat "$S/noted.$1" 2>/dev/null; }
-will_change() { printf '%s\n' "$1" >"$S/changed.new" && mv "$S/changed.new" "$S/changed"; }
+will_change() { printf '%s\n' "$1" >"$S/changed.new" && mv "$S/changed.new" "$S/changed" || fail 16 "cannot write to $S"; }
 back() {
   [ -e "$S/changed" ] || return 0
   tries=0
