@@ -66,10 +66,15 @@ impl Subject {
             marked: None,
             left_out: Vec::new(),
         };
-        let level = snapshots.iter().find_map(|one| value(&one.tags, "appsnap:level"));
-        let known = [Level::Crash, Level::Filesystem, Level::Application].into_iter();
-        subject.level =
-            known.into_iter().find(|one| Some(one.as_str()) == level.as_deref()).unwrap_or_default();
+        let known = [Level::Filesystem, Level::Application];
+        let levels = snapshots.iter().map(|one| value(&one.tags, "appsnap:level"));
+        let levels: Vec<_> = levels.collect();
+        // What all of them say together: one that has lost its tag lowers it.
+        let of = |text: &Option<String>| known.into_iter().find(|one| Some(one.as_str()) == text.as_deref());
+        if levels.iter().any(Option::is_some) {
+            subject.level =
+                levels.iter().map(|text| of(text).unwrap_or(Level::Crash)).min().unwrap_or_default();
+        }
         for snapshot in snapshots {
             subject.members.push(Member {
                 snapshot_id: snapshot.snapshot_id.clone(),
@@ -108,11 +113,13 @@ impl Subject {
 
     fn read_marks(&mut self, engine: String, data_dir: Option<String>, log_dir: Option<String>) {
         let why = match &data_dir {
+            _ if log_dir.as_ref().is_some_and(|path| !fit(path)) => {
+                format!("{log_dir:?} cannot be handed to the instance")
+            }
             _ if engine_script(&engine).is_none() => format!("{engine} is not started on copies"),
             None => format!("{engine} is marked, and not where its data is (appsnap-mark: datadir=…)"),
             Some(path) if !fit(path) => format!("{path:?} cannot be handed to the instance"),
             Some(data_dir) => {
-                let log_dir = log_dir.filter(|path| fit(path));
                 self.marked = Some(Marked { engine, data_dir: data_dir.clone(), log_dir });
                 return;
             }
@@ -219,15 +226,31 @@ mod tests {
     }
 
     #[test]
+    fn the_level_is_what_all_snapshots_say_together() {
+        let table: [(&[&[(&str, &str)]], Level); 4] = [
+            (&[&[("appsnap:level", "application")], &[("appsnap:level", "application")]], Level::Application),
+            (&[&[("appsnap:level", "application")], &[]], Level::Crash),
+            (&[&[("appsnap:level", "application")], &[("appsnap:level", "filesystem")]], Level::Filesystem),
+            (&[&[], &[]], Level::None),
+        ];
+        for (tags, level) in table {
+            let snapshots: Vec<Snapshot> = tags.iter().map(|tags| snapshot("d-1", tags)).collect();
+            assert_eq!(subject(&snapshots).level, level, "{tags:?}");
+        }
+    }
+
+    #[test]
     fn an_engine_is_started_only_where_it_is_known_and_its_data_is_marked() {
         let marks = |tags: &[(&str, &str)]| subject(&[snapshot("d-1", &[]), snapshot("d-2", tags)]);
         let good = marks(&[("appsnap:mark:engine", "redis"), ("appsnap:mark:datadir", "/data/redis")]);
         assert_eq!(good.marked.unwrap().data_dir, "/data/redis");
-        let table: [(&[(&str, &str)], usize); 4] = [
+        let log = [("appsnap:mark:engine", "redis"), ("appsnap:mark:datadir", "/d")];
+        let table: [(&[(&str, &str)], usize); 5] = [
             (&[], 0),
             (&[("appsnap:mark:engine", "oracle"), ("appsnap:mark:datadir", "/u01")], 1),
             (&[("appsnap:mark:engine", "redis")], 1),
             (&[("appsnap:mark:engine", "redis"), ("appsnap:mark:datadir", "/a b")], 1),
+            (&[log[0], log[1], ("appsnap:mark:logdir", "/a b")], 1),
         ];
         for (tags, told) in table {
             let read = marks(tags);

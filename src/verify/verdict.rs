@@ -20,27 +20,36 @@ pub fn of(subject: &Subject, told: &Told, output: &str) -> Result<Verified, Stri
     if !told.done {
         return Err("the work on the instance was ended before it was through".into());
     }
-    if told.file_systems.is_empty() {
+    // `SOURCE: …` of what was not looked into: of that nothing is known, good or bad.
+    let of_code = |wanted: &str| -> Vec<&str> {
+        let notes = told.notes.iter().filter(|(code, _)| code == wanted);
+        notes.map(|(_, words)| words.as_str()).collect()
+    };
+    let (missing, stacked) = (of_code("disk.not_found"), of_code("verify.stacked"));
+    if told.file_systems.is_empty() && missing.is_empty() && stacked.is_empty() {
         return Err("the disks hold no file system that is known here".into());
     }
-    let (mut state, mut whys) = (State::Clean, Vec::new());
-    let mut worse = |with: State, why: String| {
-        state = state.max(with);
-        if with > State::Clean {
-            whys.push(why);
-        }
-    };
-    for one in &told.file_systems {
-        let (with, why) = file_system(one);
-        worse(with, why);
-    }
+    let mut judged: Vec<(State, String)> = told.file_systems.iter().map(file_system).collect();
     for place in &subject.places {
-        let there = |one: &FileSystem| one.source_disk_id == place.source_disk_id && one.mount == place.mount;
         // Without its UUID it cannot be told from others on the disk.
-        if place.uuid != "-" && !told.file_systems.iter().any(there) {
-            worse(State::Broken, format!("{} of {} is not on its copy", place.mount, place.source_disk_id));
+        let there = |one: &FileSystem| {
+            one.source_disk_id == place.source_disk_id && (one.mount == place.mount || place.uuid == "-")
+        };
+        let unseen = |words: &&str| words.split(':').next() == Some(&place.source_disk_id);
+        if !missing.iter().chain(&stacked).any(unseen) && !told.file_systems.iter().any(there) {
+            judged.push((
+                State::Broken,
+                format!("{} of {} is not on its copy", place.mount, place.source_disk_id),
+            ));
         }
     }
+    let broken = judged.iter().any(|(state, _)| *state == State::Broken);
+    if !broken && (!missing.is_empty() || subject.marked.is_none() && !stacked.is_empty()) {
+        return Err(format!("not all of it was looked into: {}", [missing, stacked].concat().join("; ")));
+    }
+    judged.extend(missing.iter().chain(&stacked).map(|words| (State::RedoSmall, words.to_string())));
+    judged.retain(|(state, _)| *state > State::Clean);
+    let mut state = judged.iter().map(|(state, _)| *state).max().unwrap_or(State::Clean);
     let mut verified = Verified { group_id: subject.group_id.clone(), ..Verified::default() };
     verified.evidence = told.file_systems.iter().map(seen).collect();
     let count = told.file_systems.len();
@@ -59,11 +68,12 @@ pub fn of(subject: &Subject, told: &Told, output: &str) -> Result<Verified, Stri
             let layer = judge::Told::read(output).facts.get("layer").copied();
             verified.evidence.extend(layer.map(|at| format!("the engine's writes went to: {at}")));
             verified.answer = engine.answer;
-            format!("{}: {}", marked.engine, engine.why)
+            let unchecked = told.file_systems.iter().filter(|one| one.check == "-").count();
+            format!("{}: {}; {unchecked} file systems mounted, not checked", marked.engine, engine.why)
         }
     };
-    whys.insert(0, summary);
-    verified.why = whys.join("; ");
+    let whys = judged.into_iter().map(|(_, why)| why);
+    verified.why = std::iter::once(summary).chain(whys).collect::<Vec<_>>().join("; ");
     verified.state = state.as_str().into();
     verified.evidence.truncate(EVIDENCE);
     Ok(verified)
@@ -74,6 +84,9 @@ fn engine(name: &str, told: &Told, output: &str) -> Result<judge::Verdict, Strin
     let words = judge::Told::read(output);
     let notes = told.notes.iter().map(|(_, words)| words.as_str()).collect::<Vec<_>>().join("; ");
     match (words.number("engineExit"), judge::of(name)) {
+        (Some(1), _) if words.facts.get("late") == Some(&"yes") => {
+            Err(format!("{name} had not come up when the time was up, and was still at it: give it more"))
+        }
         (Some(0 | 1), Some(verdict)) => Ok(verdict(&words)),
         (Some(2), _) => {
             let why = words.facts.get("unable").or(words.facts.get("why")).copied();

@@ -76,11 +76,53 @@ fn the_verdict_is_as_the_worst_of_engine_and_file_systems() {
     let clean = judged(Some("redis"), &format!("{DB}{engine}")).unwrap();
     assert_eq!((clean.state.as_str(), clean.engine.as_deref()), ("clean", Some("redis")), "{clean:?}");
     assert!(clean.answer.as_deref() == Some("42") && clean.evidence.len() == 3, "{clean:?}");
+    assert!(clean.why.ends_with("2 file systems mounted, not checked"), "{clean:?}");
     let replayed = format!("{}{engine}", DB.replace("|/data|ext4|clean", "|/data|ext4|replay"));
     let replayed = judged(Some("redis"), &replayed).unwrap();
     assert_eq!(replayed.state, "redo-small", "{replayed:?}");
     let dead = engine.replace("started=yes", "started=no").replace("engineExit=0", "engineExit=1");
     assert_eq!(judged(Some("redis"), &format!("{DB}{dead}")).unwrap().state, "broken");
+}
+
+#[test]
+fn a_disk_that_was_not_looked_into_is_neither_good_nor_broken() {
+    let lvm = "note: verify.stacked d-2: vdc holds LVM2_member, which is not looked into\n";
+    let missing = "note: disk.not_found d-2: its copy d-9 is attached, and no device has its serial\n";
+    let root = GOOD.lines().next().unwrap();
+    let redis = "fact: started=yes\nlog: DB loaded from disk: 0.001 seconds\nfact: engineExit=0\n";
+    for note in [lvm, missing] {
+        let why = judged(None, &format!("{root}\n{note}end: done\n")).unwrap_err();
+        assert!(why.contains("d-2: ") && !why.contains("not on its copy"), "{why}");
+        // What is shown of the others stays true.
+        let broken = root.replace("|good|", "|bad|9 errors");
+        let broken = judged(None, &format!("{broken}\n{note}end: done\n")).unwrap();
+        assert!(broken.state == "broken" && broken.why.contains("d-2: "), "{broken:?}");
+    }
+    let started = judged(Some("redis"), &format!("{root}\n{lvm}{redis}end: done\n")).unwrap();
+    assert!(started.state == "redo-small" && started.why.contains("LVM2_member"), "{started:?}");
+    assert!(judged(Some("redis"), &format!("{root}\n{missing}{redis}end: done\n")).is_err());
+}
+
+#[test]
+fn a_disk_whose_only_file_system_is_gone_is_broken_though_no_uuid_was_known() {
+    let mut subject = subject(None);
+    subject.places[1].uuid = "-".into();
+    let root = format!("{}\nend: done\n", GOOD.lines().next().unwrap());
+    let verified = of(&subject, &Told::read(&root), &root).unwrap();
+    assert!(
+        verified.state == "broken" && verified.why.contains("/data of d-2 is not on its copy"),
+        "{verified:?}"
+    );
+}
+
+#[test]
+fn an_engine_that_was_still_starting_when_the_time_was_up_is_no_verdict() {
+    let late =
+        "fact: started=no\nfact: late=yes\nfact: why=no answer within 40 s\nfact: engineExit=1\nend: done\n";
+    for name in ["redis", "mariadb", "postgresql"] {
+        let why = judged(Some(name), &format!("{DB}{late}")).unwrap_err();
+        assert!(why.contains("time"), "{why}");
+    }
 }
 
 #[test]

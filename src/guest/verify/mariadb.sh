@@ -100,7 +100,7 @@ failed() { # WHY
 
 until [ "$(ask 'SELECT 1')" = 1 ]; do
     alive || failed "the server ended"
-    left || failed "no answer within $limit s"
+    left || { fact late yes; failed "no answer within $limit s"; }
     sleep 0.1
 done
 fact started yes

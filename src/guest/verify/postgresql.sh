@@ -73,6 +73,7 @@ while up && [ $(($(now) - begin)) -lt $((limit * 1000)) ]; do
   sleep 0.05
 done
 fact started $started
+[ $started = yes ] || ! up || fact late yes
 fact startMs $(($(now) - begin))
 if [ $started = yes ] && [ "${QUERY:-}" ]; then
   fact answer "$(printf '%s\n' "$QUERY" | ask "$role" 2>&1 | tr '\n' ' ' | sed 's/ $//' | cut -c1-500)"

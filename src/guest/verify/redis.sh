@@ -92,7 +92,7 @@ failed() { # WHY
 
 until [ "$(echo PING | ask)" = PONG ]; do
     alive || failed "the server ended"
-    left || failed "not loaded within $limit s"
+    left || { fact late yes; failed "not loaded within $limit s"; }
     sleep 0.1
 done
 fact started yes

@@ -22,29 +22,35 @@ done >"$WORK/files"
 count=$(grep -c . "$WORK/files")
 [ "$count" -gt 0 ] || unable "there is no SQLite database below $data"
 
+ask() { # SECONDS ARGUMENTS: as the owner of the file, who has to be able to write beside it
+    seconds=$1 && shift
+    setpriv --reuid "${owner% *}" --regid "${owner#* }" --clear-groups \
+        timeout "$seconds" sqlite3 -batch -bail -init /dev/null "$@" </dev/null
+}
+
 # What was left to do, before anybody opens one: a WAL is replayed, a journal with its magic is rolled back.
-wal=0 hot=0 bad=0 answer=''
+wal=0 hot=0 bad=0 answer='' late=0
 while read -r file; do
     wal=$((wal + $(size "$file-wal")))
     [ "$(head -c 8 "$file-journal" 2>/dev/null | od -An -tx1 | tr -d ' ')" != d9d505f920a163d7 ] || hot=$((hot + 1))
 done <"$WORK/files"
 while read -r file; do
     left=$(((end - $(hundredths)) / 100))
-    [ $left -gt 0 ] || { bad=$((bad + 1)) && echo "log: $file: not checked within the limit" && continue; }
+    [ $left -gt 0 ] || { late=$((late + 1)) bad=$((bad + 1)) && echo "log: $file: not checked within the limit" && continue; }
     owner=$(stat -c '%u %g' "$file")
-    # As its owner, who has to be able to write beside it.
-    said=$(setpriv --reuid "${owner% *}" --regid "${owner#* }" --clear-groups \
-        timeout "$left" sqlite3 -batch -bail -init /dev/null "$file" 'PRAGMA integrity_check(5);' 2>&1 </dev/null)
+    said=$(ask "$left" "$file" 'PRAGMA integrity_check(5);' 2>&1)
+    [ $? != 124 ] || late=$((late + 1)) said='not checked within the limit'
     [ "$said" = ok ] || bad=$((bad + 1))
     echo "log: $file: $(echo "$said" | head -n 2 | tr '\n' ' ' | cut -c1-120)"
     if [ "${QUERY:-}" ] && [ -z "$answer" ]; then
-        answer=$(timeout 10 sqlite3 -batch -bail -init /dev/null -readonly "$file" "$QUERY" 2>/dev/null </dev/null | head -n 1 | cut -c1-200)
+        answer=$(ask 10 -readonly "$file" "$QUERY" 2>/dev/null | head -n 1 | cut -c1-200)
     fi
 done <"$WORK/files" >"$WORK/log"
 fact files "$count"
 fact redoBytes "$wal"
 fact rolledBack "$hot"
 fact damaged "$bad"
+[ $bad = 0 ] || [ $bad != $late ] || fact late yes
 fact startMs $((($(hundredths) - begin) * 10))
 [ -z "$answer" ] || fact answer "$answer"
 if [ $bad = 0 ]; then fact started yes; else fact started no; fact why "$bad of $count databases do not check"; fi
