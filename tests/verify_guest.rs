@@ -187,6 +187,37 @@ async fn a_data_directory_that_is_not_on_the_copies_is_told() {
 }
 
 #[tokio::test]
+async fn what_a_copy_brings_gets_neither_at_the_instances_own_files_nor_to_run() {
+    if !needs() {
+        return;
+    }
+    let before = "mkdir /data/db /logs/bin /var/lib/real && ln -s /var/lib/own /data/away && ln -s /var/lib/own /var/lib/sys && \
+                  cp /bin/true /data/db/true && chmod 4755 /data/db/true";
+    let mut site = Site::new(before, true).await;
+    text(&site.lent, "mkdir /var/lib/own && echo own >/var/lib/own/f").await;
+    let script = "rm -f $1/f; echo 'fact: started=yes'";
+    for path in ["/data/away", "/var/lib/sys", "/etc", "/usr/lib", "/"] {
+        site.database(script, path, None);
+        let (told, out) = site.run().await;
+        assert!(told.done && !out.contains("started"), "{path}: {out}");
+        assert_eq!(told.notes[0].0, "verify.datadir", "{path}: {out}");
+    }
+    // A file system of programs stays aside.
+    site.work.places[2].mount = "/usr".into();
+    let script = r#"echo new >$1/f && echo "fact: started=yes"
+        $1/true && echo "fact: ran=yes"; rm -f /var/lib/own/f; ls /usr/bin/env && ! ls -d /usr/writer* && echo "fact: usr=own""#;
+    site.database(script, "/data/db", None);
+    let (told, out) = site.run().await;
+    assert!(told.done && out.contains("fact: started=yes\n") && out.contains("fact: usr=own"), "{out}");
+    assert!(!out.contains("ran=yes"), "{out}");
+    let [(code, words)] = &told.notes[..] else { panic!("{out}") };
+    assert!(code == "verify.place" && words.starts_with("/usr"), "{out}");
+    assert_eq!(text(&site.lent, "cat /var/lib/own/f").await, "own");
+    site.assert_clean().await;
+    site.close().await;
+}
+
+#[tokio::test]
 async fn work_that_does_not_end_is_ended_and_so_is_what_a_killed_one_left() {
     if !needs() {
         return;

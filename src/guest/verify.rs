@@ -76,9 +76,10 @@ pub struct Work {
     pub database: Option<Database>,
 }
 
-/// Whether the guest can be handed this as a path: absolute, one word, nothing that a shell would read.
+/// Whether the guest can be handed this as a path: absolute, spelled in one way only, nothing that a shell would read.
 pub fn fit(path: &str) -> bool {
-    path.starts_with('/')
+    let normal = |name: &str| !name.is_empty() && name != ".";
+    path.strip_prefix('/').is_some_and(|rest| rest.is_empty() || rest.split('/').all(normal))
         && !path.contains("..")
         && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-_.:@+,=%".contains(&b))
 }
@@ -306,7 +307,9 @@ mod tests {
 
     #[test]
     fn a_path_that_a_shell_would_read_is_not_handed_over() {
-        for path in ["data", "/a b", "/a\\040b", "/$(x)", "/a'b", "/../x", "/a;b", "/ä"] {
+        for path in
+            ["data", "/a/", "//etc", "/./etc", "/a b", "/a\\040b", "/$(x)", "/a'b", "/../x", "/a;b", "/ä"]
+        {
             assert!(!fit(path), "{path}");
             let mut work = work(1);
             work.places[0].mount = path.into();

@@ -89,7 +89,8 @@ impl Subject {
             snapshots.iter().find_map(|one| value(&one.tags, &key))
         };
         if let Some(engine) = mark("engine") {
-            subject.read_marks(engine, mark("datadir"), mark("logdir"));
+            let path = |key: &str| mark(key).map(|path| path.trim_end_matches('/').to_owned());
+            subject.read_marks(engine, path("datadir"), path("logdir"));
         }
         subject
     }
@@ -242,7 +243,7 @@ mod tests {
     #[test]
     fn an_engine_is_started_only_where_it_is_known_and_its_data_is_marked() {
         let marks = |tags: &[(&str, &str)]| subject(&[snapshot("d-1", &[]), snapshot("d-2", tags)]);
-        let good = marks(&[("appsnap:mark:engine", "redis"), ("appsnap:mark:datadir", "/data/redis")]);
+        let good = marks(&[("appsnap:mark:engine", "redis"), ("appsnap:mark:datadir", "/data/redis/")]);
         assert_eq!(good.marked.unwrap().data_dir, "/data/redis");
         let log = [("appsnap:mark:engine", "redis"), ("appsnap:mark:datadir", "/d")];
         let table: [(&[(&str, &str)], usize); 5] = [

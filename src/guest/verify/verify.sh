@@ -1,14 +1,15 @@
 # A verification's work on the instance that lends itself to it: sh verify.sh run DIR. Disks made from a snapshot group
 # are found by their serials, the state of their journals is read before anything changes it, they are mounted, and the
 # engine's own script is started on the copy. All of that lives in namespaces of its own (mounts, processes, network):
-# when their first process ends, nothing is left, and the disks can be detached. The instance's own disk is not written
-# to, but for the layer where that is said.
+# when their first process ends, nothing is left, and the disks can be detached. The instance's own file systems are
+# read-only there (but for /run, /tmp, and the layer where that is said), and nothing of a copy may be executed.
 #
 # DIR is on tmpfs and holds `data` (RUN GROUP LIMIT ENGINE DATADIR LOGDIR QUERY), `plan` (lines `disk NEW SOURCE`, and
 # `fs SOURCE MOUNT TYPE UUID`, short paths first) and `engine.sh`. `clean DIR` only takes away what earlier ones left.
 # Told, a line each: `fs: SOURCE|MOUNT|TYPE|JOURNAL|MOUNTED|CHECK|WORDS`, `note: CODE WORDS`, the engine's `fact:` and
 # `log:`, and last of all `end: HOW`.
 D=$2 TOP=${2%/*}
+SAFE=nosuid,nodev,noexec
 export LC_ALL=C BLKID_FILE=/dev/null
 
 say() { printf '%s\n' "$*" | tr -d '\r' | cut -c1-300; }
@@ -68,9 +69,10 @@ outer() {
     </dev/null >"$D/out" 2>"$D/err.inner" &
   wait $!
   rc=$?
+  [ "$(wc -c <"$D/out")" -le 16000 ] || rc='with more than fits'
   head -c 16000 "$D/out"
-  [ $rc = 0 ] || say "note: verify.ended $rc $(tail -n 1 "$D/err.inner")"
-  [ $rc = 0 ] && say "end: done" || say "end: ended"
+  [ "$rc" = 0 ] || say "note: verify.ended $rc $(tail -n 1 "$D/err.inner")"
+  [ "$rc" = 0 ] && say "end: done" || say "end: ended"
 }
 
 inner() { # process 1 of its namespaces, which still sees the /proc of the instance
@@ -79,6 +81,10 @@ inner() { # process 1 of its namespaces, which still sees the /proc of the insta
   mkdir "$D/m" "$T" && mount -t tmpfs -o mode=755 none "$T" || exit
   for c in /*; do # a root to make mount points in, which shows the instance's own directories
     if [ -L "$c" ]; then cp -P "$c" "$T/"; elif [ -d "$c" ]; then mkdir "$T$c" && mount --rbind "$c" "$T$c"; fi || exit
+  done
+  mount --bind /var/tmp "$T/var/tmp"
+  awk -v t="$T" 'index($5, t "/") == 1 { print $5 }' /proc/self/mountinfo | while read -r m; do
+    case ${m#"$T"}/ in /run/* | /dev/* | /proc/* | /sys/* | /tmp/* | /var/tmp/*) ;; *) mount -o remount,bind,ro "$m" ;; esac
   done
   exec chroot "$T" sh "$D/verify.sh" copy "$D"
 }
@@ -114,12 +120,13 @@ journal() { # DEV TYPE: J is `clean`, `replay`, `none`, `unknown`, or the figure
     set -- "$(dumpe2fs -h "$1" 2>/dev/null | sed -n 's/^Filesystem features:/ /p')"
     case "$1 " in *' needs_recovery '*) J=replay ;; *' has_journal '*) J=clean ;; ' ') ;; *) J=none ;; esac
     ;;
+  vfat) J=none ;;
   xfs) J=$(timeout 120 xfs_logprint -t "$1" 2>/dev/null | xfs_log) && [ "$J" ] || J=unknown ;;
   esac
 }
 check() { # DEV TYPE AT: without an engine the file system itself is checked; its log is replayed before
   CHECK=unknown
-  [ ! "$ENGINE" ] || { CHECK=- && return; }
+  [ ! "$ENGINE" ] && [ "$2" != vfat ] || { CHECK=- && return; } # vfat keeps a bit that says it is in use
   more='' && [ "$2" = xfs ] && more=,nouuid
   mount -t "$2" -o "rw$more" "$1" "$3" 2>"$D/err" && umount "$3" || return
   case $2 in ext[234]) set -- e2fsck -fn "$1" ;; xfs) set -- xfs_repair -n "$1" ;; *) return ;; esac
@@ -135,9 +142,9 @@ leaf() { # DEVICE SOURCE: a file system, or what is told as not looked into
   '' | swap) return ;;
   *) say "note: verify.stacked $2: $1 holds $kind, which is not looked into" && return ;;
   esac
-  N=$((N + 1)) m=$D/m/$N opts=ro
+  N=$((N + 1)) m=$D/m/$N opts=ro,$SAFE
   mkdir "$m"
-  [ "$kind" != xfs ] || opts=ro,nouuid
+  [ "$kind" != xfs ] || opts=$opts,nouuid
   journal "/dev/$1" "$kind"
   : >"$D/err"
   check "/dev/$1" "$kind" "$m"
@@ -192,9 +199,19 @@ place() { # MOUNT ASIDE: the copy at its own place, writable
   point "$1" || return
   u=$U/${2##*/}
   if [ "$LAYER" != disk ] && mkdir -p "$u/u" "$u/w" && chmod "$(stat -c %a "$2")" "$u/u" && chown "$(stat -c %u:%g "$2")" "$u/u" &&
-    mount -t overlay -o "lowerdir=$2,upperdir=$u/u,workdir=$u/w" none "$1"; then return; fi
+    mount -t overlay -o "$SAFE,lowerdir=$2,upperdir=$u/u,workdir=$u/w" none "$1"; then return; fi
   LAYER=disk
-  mount -o remount,rw "$2" && mount --bind "$2" "$1"
+  mount -o "remount,rw,$SAFE" "$2" && mount --bind "$2" "$1"
+}
+own() { # PATH: programs, settings and devices are the instance's
+  case " $1/ $(readlink -f "$1")/ " in
+  *' // '* | *' /usr/ '* | *' /usr/local/ '* | *' /usr/bin/'* | *' /usr/sbin/'* | *' /usr/lib'* | *' /usr/local/bin/'* | *' /usr/local/lib'* | *' /bin/'* | *' /sbin/'* | *' /lib'* | \
+    *' /etc/'* | *' /dev/'* | *' /proc/'* | *' /sys/'* | *' /run/'*) ;;
+  *) return 1 ;;
+  esac
+}
+copied() { # DIRECTORY: it lies on a copy, wherever links lead
+  m=$(df -P "$1" | awk 'NR == 2 { print $6 }') && grep -qxF "$m" "$D/placed"
 }
 copy() {
   cd / && mount -t proc proc /proc || exit
@@ -213,11 +230,14 @@ copy() {
 }
 engine() {
   for p in "$DATADIR" $LOGDIR; do
-    on "$p" && [ -d "$ON/${p#"$AT"}" ] || { say "note: verify.datadir $p is not on the copies" && return; }
+    on "$p" && ! own "$p" && [ -d "$ON/${p#"$AT"}" ] || { say "note: verify.datadir $p is not on the copies" && return; }
   done
   layer
   awk '$1 ~ "^/." { print length($1), $0 }' "$D/mounted" | sort -n | cut -d' ' -f2- >"$D/places"
+  : >"$D/placed"
   while read -r p m; do
+    if own "$p"; then say "note: verify.place $p is not laid over the instance's own" && continue; fi
+    echo "$p" >>"$D/placed"
     place "$p" "$m" 2>"$D/err" || { say "note: verify.place $p: $(said)" && return; }
   done <"$D/places"
   for p in "$DATADIR" $LOGDIR; do # of the system disk's copy only what is asked for gets to its place
@@ -225,10 +245,16 @@ engine() {
     u=$U/sys
     [ -e "$D/sys" ] || { mkdir "$D/sys" && {
       [ "$LAYER" != disk ] && mkdir -p "$u/u" "$u/w" && chmod 755 "$u/u" &&
-        mount -t overlay -o "lowerdir=$ON,upperdir=$u/u,workdir=$u/w" none "$D/sys" ||
-        { LAYER=disk && mount -o remount,rw "$ON" && mount --bind "$ON" "$D/sys"; }
-    }; } 2>"$D/err" && [ -d "$D/sys$p" ] && point "$p" && mount --bind "$D/sys$p" "$p" 2>"$D/err" ||
+        mount -t overlay -o "$SAFE,lowerdir=$ON,upperdir=$u/u,workdir=$u/w" none "$D/sys" ||
+        { LAYER=disk && mount -o "remount,rw,$SAFE" "$ON" && mount --bind "$ON" "$D/sys"; }
+    } && echo "$D/sys" >>"$D/placed"; } 2>"$D/err" && [ -d "$D/sys$p" ] ||
       { say "note: verify.place $p: $(said)" && return; }
+    copied "$D/sys$p" || continue
+    point "$p" && mount --bind "$D/sys$p" "$p" 2>"$D/err" && echo "$p" >>"$D/placed" ||
+      { say "note: verify.place $p: $(said)" && return; }
+  done
+  for p in "$DATADIR" $LOGDIR; do
+    copied "$p" || { say "note: verify.datadir $p leads to what is not on the copies" && return; }
   done
   say "fact: layer=$LAYER"
   export WORK="$D/work"
