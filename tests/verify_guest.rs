@@ -16,6 +16,7 @@ use appsnap::guest::verify::{Copied, Database, Journal, Place, Told, Work, clean
 use appsnap::local::guest::{DiskSpec, Guest};
 use appsnap::local::store::{Filesystem, Store};
 use appsnap::local::writer;
+use common::need;
 use guests::{freeze, needs, spec, start, text, wait_until};
 
 const MEMBERS: [(&str, Filesystem, &str); 3] = [
@@ -131,6 +132,40 @@ async fn a_frozen_copy_is_at_rest_and_a_crash_copy_has_to_be_replayed() {
         site.assert_clean().await;
         site.close().await;
     }
+}
+
+#[tokio::test]
+async fn a_damaged_file_system_is_bad_and_one_for_booting_is_no_lesser_copy() {
+    if !need(&["mkfs.vfat"]) || !needs() {
+        return;
+    }
+    let site = Site::new("cp -r /etc /data/", true).await;
+    text(
+        &site.lent,
+        "dd if=/dev/urandom of=/dev/vdc bs=64k seek=1 count=40 conv=notrunc; mkfs.vfat /dev/vdd; sync",
+    )
+    .await;
+    let (told, out) = site.run().await;
+    assert!(told.done, "{out}");
+    let of = |id: &str| told.file_systems.iter().find(|one| one.source_disk_id == id).unwrap();
+    assert!(of("d-bp1data").check == "bad" || !of("d-bp1data").mounted, "{out}");
+    assert!(of("d-bp1root").check == "good", "{out}");
+    match told.file_systems.iter().find(|one| one.source_disk_id == "d-bp1logs") {
+        Some(boot) => {
+            assert_eq!(
+                (boot.kind.as_str(), &boot.journal, boot.check.as_str()),
+                ("vfat", &Journal::None, "-")
+            );
+            assert!(boot.mounted, "{out}");
+        }
+        // A kernel that does not know it cannot say that it is broken.
+        None => {
+            assert!(!std::fs::read_to_string("/proc/filesystems").unwrap().contains("vfat"), "{out}");
+            assert!(out.contains("note: verify.stacked d-bp1logs: vdd holds vfat"), "{out}");
+        }
+    }
+    site.assert_clean().await;
+    site.close().await;
 }
 
 #[tokio::test]

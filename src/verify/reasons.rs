@@ -38,7 +38,7 @@ pub const TABLE: &[(&str, &str, &str)] = &[
     ),
     (
         "verify.stacked",
-        "a disk holds LVM, RAID or an encrypted volume, which a verification does not look into",
+        "a disk holds LVM, RAID, an encrypted volume or what that kernel does not know: it was not looked into",
         "verify this copy by hand: appsnap restore GROUP --plan",
     ),
     (

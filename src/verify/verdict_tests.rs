@@ -37,6 +37,7 @@ fn file_systems_alone_are_judged_by_journal_mount_and_check_and_it_is_said() {
     let table = [
         ("", "clean", "file systems only"),
         ("|clean|yes|good| |replay|yes|good|", "redo-small", "/data had to be replayed"),
+        ("|ext4|clean|yes|good| |vfat|none|yes|-|", "clean", "1 checked whole"),
         ("|clean|yes|good| |unknown|yes|good|", "redo-small", "was not read"),
         ("|clean|yes|good| |clean|yes|late|", "redo-small", "not checked whole"),
         ("|clean|yes|good| |clean|no|good|bad superblock", "broken", "/data does not mount: bad superblock"),

@@ -150,6 +150,8 @@ leaf() { # DEVICE SOURCE: a file system, or what is told as not looked into
   check "/dev/$1" "$kind" "$m"
   mounted=no
   mount -t "$kind" -o "$opts" "/dev/$1" "$m" 2>"$D/err.mount" && mounted=yes || cp "$D/err.mount" "$D/err"
+  [ $mounted = yes ] || grep -qw "$kind" /proc/filesystems ||
+    { say "note: verify.stacked $2: $1 holds $kind, which this kernel does not know" && return; }
   [ $mounted = no ] || printf '%s %s\n' "${at:--}" "$m" >>"$D/mounted"
   say "fs: $2|${at:--}|$kind|$J|$mounted|$CHECK|$(said)"
 }
