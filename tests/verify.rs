@@ -145,6 +145,25 @@ async fn a_copy_that_does_not_mount_is_broken() {
 }
 
 #[tokio::test]
+async fn a_disk_that_is_taken_away_under_the_look_is_no_verdict() {
+    if !need(&NEEDS) {
+        return;
+    }
+    let (bench, guest, group) = site(Settings::default(), json!({})).await;
+    let job = job(&bench.client, &group);
+    let thief = async {
+        wait_until(async || text(&guest, "ls /run/appsnap-verify 2>&1").await.contains("v-")).await;
+        let disk = disks(&bench).await.remove(0).disk_id;
+        ecs::detach_disk(&bench.client, REGION, &disk, lent::INSTANCE).await.unwrap();
+    };
+    let (proof, ()) = tokio::join!(verify(&job), thief);
+    assert_eq!(code(&proof), "verify.lost", "{proof:#?}");
+    assert!(labels(&bench, &group).await.iter().all(BTreeMap::is_empty));
+    assert_clean(&bench, &guest).await;
+    bench.close().await;
+}
+
+#[tokio::test]
 async fn an_instance_that_cannot_lend_itself_is_told_before_anything_is_made() {
     if !need(&NEEDS) {
         return;

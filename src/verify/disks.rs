@@ -102,6 +102,29 @@ pub(super) async fn attach(job: &Job, made: &[String]) -> Result<(), ErrorReport
     Ok(())
 }
 
+/// Whether all of them are attached as they were: a later verification of the same group takes away those of an earlier
+/// one, also on another instance.
+pub(super) async fn still_there(job: &Job, made: &[String]) -> Result<(), ErrorReport> {
+    let seen = ecs::describe_disks(&job.client, &job.region_id, made).await;
+    let seen = seen.map_err(|error| ErrorReport::from(&error))?;
+    let there = |id: &&String| {
+        seen.iter().any(|disk| {
+            disk.disk_id == **id && disk.status == "In_use" && disk.instance_id == job.instance_id
+        })
+    };
+    let gone: Vec<&str> = made.iter().filter(|id| !there(id)).map(String::as_str).collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    Err(ErrorReport {
+        code: "verify.lost".into(),
+        message: format!("disks were taken away while they were looked at: {}", gone.join(" ")),
+        resource: Some(gone.join(" ")),
+        cure: Some("verify it again, one verification of a group at a time".into()),
+        ..ErrorReport::default()
+    })
+}
+
 /// What verifications that are over left: of this group, since a later one takes its place, and of others for the same
 /// instance whose time has passed.
 pub(super) async fn earlier(job: &Job) -> Result<Vec<Disk>, Error> {

@@ -206,6 +206,10 @@ async fn work(
     *begun = true;
     let output = guest::work(job, subject, made).await;
     let output = proof.did(job, "guest", from, output, |output| format!("{} bytes", output.len()))?;
+    // What was taken away under the engine looks as if it were broken.
+    let from = job.client.clock().now();
+    let there = disks::still_there(job, made).await;
+    proof.did(job, "disks.there", from, there, |()| String::new())?;
     // It says so itself when all is unmounted.
     *begun = !output.lines().any(|line| line.starts_with("end: "));
     Ok(output)
