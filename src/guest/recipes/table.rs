@@ -22,7 +22,7 @@ pub const ALL: [Recipe; 7] = [
         name: "postgresql",
         title: "PostgreSQL",
         versions: "12 to 17",
-        proven: Some("PostgreSQL 15"),
+        proven: Some("PostgreSQL 15; 16.2, 17.10 by hand"),
         holds: "LOCK TABLE ... IN EXCLUSIVE MODE on all tables of all databases, after checkpoints, and one more under it: writers wait, reads go on; nothing on a standby",
         settings: &[
             setting(
