@@ -90,7 +90,7 @@ async fn all_loads(engine: Engine, layout: Layout) {
             let told = finding(application.report.as_ref().unwrap());
             lowered += 1;
             assert!(engine == Engine::MariaDb && told.contains("log of its own"), "{what}: {told}");
-            assert!(lowered == 1, "{what}: again: {told}");
+            assert!(lowered < 3, "{what}: again and again: {told}");
             file_system(engine, &what, &seen);
         } else {
             assert_eq!(level(&application), (Level::Application, &[] as &[String]), "{what}");

@@ -76,40 +76,52 @@ fn writers_stop_while_it_is_locked_and_a_copy_made_then_is_clean() {
         return;
     }
     for shell in SHELLS {
-        let pen = server(shell, "");
-        pen.good(ENGINE, &["load", "busy", "100"]);
-        let pre = pen.pre();
-        assert_eq!((pre.code, pre.err.as_str()), (0, ""), "{shell}: {pre:?}");
-        let marks = ["engine=mariadb", "version=10.", "datadir=/run/d/data", "logdir=/run/d/log"];
-        let marks = [&marks[..], &["gtid=0-1-", "binlog=binlog.0"]].concat();
-        assert_eq!(pre.out.lines().count(), marks.len(), "{pre:?}");
-        for (line, mark) in pre.out.lines().zip(marks) {
-            assert!(line.starts_with(&format!("appsnap-mark: {mark}")), "{pre:?}");
-        }
-        let acked = pen.good(ENGINE, &["acked"]);
-        assert!(locked(&pen), "{shell}");
-        assert_eq!(ask(&pen, "SELECT COUNT(*) FROM item"), "180000", "{shell}: readers go on");
-        assert_eq!(ask(&pen, SETTINGS), KEPT, "{shell}: put back as soon as the lock stands");
-        pen.good("cp -a /run/d /run/copy", &[]);
-        ended(&pen.pre(), 11, "an earlier run holds");
-        assert_eq!(pen.good(ENGINE, &["acked"]), acked, "{shell}: a commit was acknowledged under the lock");
-        let post = pen.post();
-        assert_eq!((post.code, post.err.as_str()), (0, ""), "{shell}: {post:?}");
-        pen.until(&format!("[ $(tail -n 1 /run/appsnap-engine/mariadb/acked) -gt {acked} ]"));
-        pen.good(ENGINE, &["unload"]);
-        assert_eq!(pen.post().code, 0, "an idle postscript has nothing to say");
-        nothing_is_left(&pen);
-        pen.good("printf %s \"$1\" >/run/verify && mkdir -m 711 /run/work", &[VERIFY]);
-        let verify = "export WORK=/run/work QUERY='SELECT MAX(n) FROM app.acked'
-            unshare -m sh -c 'mount --bind /run/copy /run/d && sh /run/verify /run/d/data /run/d/log 30'";
-        let told = pen.good(verify, &[]);
-        let verdict = verdict(&Told::read(&told));
-        assert_eq!(verdict.state, State::Clean, "{shell}: {told}");
-        assert_eq!((verdict.rolled_back, verdict.redo_bytes), (Some(0), Some(0)), "{told}");
-        let kept: u64 = verdict.answer.as_deref().unwrap().parse().unwrap();
-        assert!(kept >= acked.parse().unwrap(), "{shell}: acknowledged {acked}, in the copy {kept}");
-        assert!(told.contains("fact: unclosed=0"), "the table without transactions was closed: {told}");
+        assert!((0..3).any(|_| copied(shell)), "{shell}: the server always wrote log of its own");
     }
+}
+
+/// Locked, copied, let go and started on the copy; `false` where InnoDB wrote of its own accord under the lock, as it seldom
+/// does, and the postscript said so.
+fn copied(shell: &str) -> bool {
+    let pen = server(shell, "");
+    pen.good(ENGINE, &["load", "busy", "100"]);
+    let pre = pen.pre();
+    assert_eq!((pre.code, pre.err.as_str()), (0, ""), "{shell}: {pre:?}");
+    let marks = ["engine=mariadb", "version=10.", "datadir=/run/d/data", "logdir=/run/d/log"];
+    let marks = [&marks[..], &["gtid=0-1-", "binlog=binlog.0"]].concat();
+    assert_eq!(pre.out.lines().count(), marks.len(), "{pre:?}");
+    for (line, mark) in pre.out.lines().zip(marks) {
+        assert!(line.starts_with(&format!("appsnap-mark: {mark}")), "{pre:?}");
+    }
+    let acked = pen.good(ENGINE, &["acked"]);
+    assert!(locked(&pen), "{shell}");
+    assert_eq!(ask(&pen, "SELECT COUNT(*) FROM item"), "180000", "{shell}: readers go on");
+    assert_eq!(ask(&pen, SETTINGS), KEPT, "{shell}: put back as soon as the lock stands");
+    pen.good("cp -a /run/d /run/copy", &[]);
+    ended(&pen.pre(), 11, "an earlier run holds");
+    assert_eq!(pen.good(ENGINE, &["acked"]), acked, "{shell}: a commit was acknowledged under the lock");
+    let post = pen.post();
+    if post.code == 16 && post.err.contains("log of its own") {
+        pen.good(ENGINE, &["unload"]);
+        nothing_is_left(&pen);
+        return false;
+    }
+    assert_eq!((post.code, post.err.as_str()), (0, ""), "{shell}: {post:?}");
+    pen.until(&format!("[ $(tail -n 1 /run/appsnap-engine/mariadb/acked) -gt {acked} ]"));
+    pen.good(ENGINE, &["unload"]);
+    assert_eq!(pen.post().code, 0, "an idle postscript has nothing to say");
+    nothing_is_left(&pen);
+    pen.good("printf %s \"$1\" >/run/verify && mkdir -m 711 /run/work", &[VERIFY]);
+    let verify = "export WORK=/run/work QUERY='SELECT MAX(n) FROM app.acked'
+        unshare -m sh -c 'mount --bind /run/copy /run/d && sh /run/verify /run/d/data /run/d/log 30'";
+    let told = pen.good(verify, &[]);
+    let verdict = verdict(&Told::read(&told));
+    assert_eq!(verdict.state, State::Clean, "{shell}: {told}");
+    assert_eq!((verdict.rolled_back, verdict.redo_bytes), (Some(0), Some(0)), "{told}");
+    let kept: u64 = verdict.answer.as_deref().unwrap().parse().unwrap();
+    assert!(kept >= acked.parse().unwrap(), "{shell}: acknowledged {acked}, in the copy {kept}");
+    assert!(told.contains("fact: unclosed=0"), "the table without transactions was closed: {told}");
+    true
 }
 
 #[test]

@@ -72,9 +72,17 @@ async fn proven(engine: Engine) {
     server.load(Load::Busy, 300).await.unwrap();
     wait_until(async || server.acked().await.is_ok_and(|count| count > 20)).await;
     let acked = server.acked().await.unwrap();
-    let (proof, level) = proof(&bench, engine, "2026-11-22T03:00:00Z", json!({})).await;
+    let mut tries = 0;
+    let (proven, level) = loop {
+        tries += 1;
+        let tried = proof(&bench, engine, &format!("2026-11-22T03:0{tries}:00Z"), json!({})).await;
+        // Seldom, InnoDB writes of its own accord under the lock; then the level says so.
+        if engine != Engine::MariaDb || tried.1 == Level::Application || tries == 3 {
+            break tried;
+        }
+    };
     assert_eq!(level, Level::Application);
-    let verified = proof.verified.as_ref().unwrap_or_else(|| panic!("{proof:#?}"));
+    let verified = proven.verified.as_ref().unwrap_or_else(|| panic!("{proven:#?}"));
     println!("{}: quiesced: {} {}", engine.name(), verified.state, verified.why);
     assert!(["clean", "redo-small"].contains(&verified.state.as_str()), "{verified:#?}");
     assert!(verified.rolled_back.is_none_or(|count| count == 0), "{verified:#?}");
