@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// What a copy is good for, from worst to best; decided last, from evidence (`protect::label`).
@@ -156,6 +157,20 @@ pub struct TimelineStep {
     pub outcome: String,
     /// In words.
     pub detail: String,
+}
+
+impl TimelineStep {
+    /// One that lasted from one time to another, in a run that started at `started`.
+    pub fn new(step: &str, started: Timestamp, (from, to): (Timestamp, Timestamp), outcome: &str) -> Self {
+        let since = |time: Timestamp| time.duration_since(started).as_millis() as i64;
+        Self {
+            step: step.into(),
+            start_ms: since(from),
+            end_ms: since(to),
+            outcome: outcome.into(),
+            detail: String::new(),
+        }
+    }
 }
 
 /// sha256 of the scripts that ran.

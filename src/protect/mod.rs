@@ -164,14 +164,8 @@ pub fn blank(task: &Task) -> Unit {
 
 /// Adds a step to the timeline, in milliseconds since the start of the run.
 fn mark(task: &Task, unit: &mut Unit, step: &str, from: Timestamp, outcome: &str, detail: impl Into<String>) {
-    let since = |time: Timestamp| time.duration_since(task.started).as_millis() as i64;
-    unit.timeline.push(TimelineStep {
-        step: step.into(),
-        start_ms: since(from),
-        end_ms: since(task.client.clock().now()),
-        outcome: outcome.into(),
-        detail: detail.into(),
-    });
+    let step = TimelineStep::new(step, task.started, (from, task.client.clock().now()), outcome);
+    unit.timeline.push(TimelineStep { detail: detail.into(), ..step });
 }
 
 /// Adds a finding once.

@@ -86,14 +86,8 @@ pub struct Proof {
 
 impl Proof {
     fn step(&mut self, job: &Job, step: &str, from: Timestamp, outcome: &str, detail: impl Into<String>) {
-        let since = |at: Timestamp| at.duration_since(job.started).as_millis() as i64;
-        self.timeline.push(TimelineStep {
-            step: step.into(),
-            start_ms: since(from),
-            end_ms: since(job.client.clock().now()),
-            outcome: outcome.into(),
-            detail: detail.into(),
-        });
+        let step = TimelineStep::new(step, job.started, (from, job.client.clock().now()), outcome);
+        self.timeline.push(TimelineStep { detail: detail.into(), ..step });
     }
 
     fn note(&mut self, code: &str, detail: &str, resource: &str) {
