@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Failure, out, reader};
+use super::{Failure, operator, out};
 use crate::api::ecs;
 use crate::clock::Clock;
 use crate::report::Level;
@@ -39,7 +39,8 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<u8, Failure> {
     let said = |error: crate::acs::Error| Failure::new(error.to_string());
-    let (region, client) = (&args.region, reader(&Clock::system(), &args.region, args.role_arn.as_deref())?);
+    let region = &args.region;
+    let client = operator(&Clock::system(), region, args.role_arn.as_deref(), "restore")?;
     let groups = ecs::list_snapshot_groups(&client, region, args.instance.as_deref()).await.map_err(said)?;
     let ids: Vec<String> =
         groups.iter().flat_map(|group| &group.snapshots).map(|one| one.snapshot_id.clone()).collect();

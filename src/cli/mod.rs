@@ -195,12 +195,16 @@ fn client(
     Ok(Client::new(settings, credentials))
 }
 
-/// A client for a verb that reads, with what the environment says, and with a role's rights where one is named.
-fn reader(clock: &Clock, region_id: &str, role_arn: Option<&str>) -> Result<Client, Failure> {
+/// A client with the operator's own key and what the environment says, or with a role's rights where one is named; its
+/// session is named for the verb.
+fn operator(clock: &Clock, region_id: &str, role_arn: Option<&str>, verb: &str) -> Result<Client, Failure> {
     let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let bundle = env("APPSNAP_CA_BUNDLE");
     let client = client(clock, &env, region_id, bundle.as_deref().map(Path::new), credentials(&env)?)?;
-    Ok(role_arn.map_or(client.clone(), |arn| client.assuming(Role::new(arn, "appsnap-restore"))))
+    Ok(match role_arn {
+        Some(arn) => client.assuming(Role::new(arn, &format!("appsnap-{verb}"))),
+        None => client,
+    })
 }
 
 /// Writes to standard output; a reader that has gone is no error of ours, a full disk is.

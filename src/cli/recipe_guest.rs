@@ -2,14 +2,13 @@
 //! compared with what was meant.
 
 use std::fmt::Write;
-use std::path::Path;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use super::{Failure, client, credentials, progress};
-use crate::acs::{Client, Pace, Role, past_limits, wait_until};
+use super::{Failure, operator, progress};
+use crate::acs::{Client, Pace, past_limits, wait_until};
 use crate::api::assistant::{self, RunCommand};
 use crate::clock::Clock;
 use crate::guest::install::{self, File, Task};
@@ -38,14 +37,8 @@ pub(super) struct Done {
 
 /// Does it, and compares what is there then.
 pub(super) async fn act(place: &Place<'_>, recipe: &Recipe, task: Task<'_>) -> Result<Done, Failure> {
-    let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let clock = Clock::system();
-    let bundle = env("APPSNAP_CA_BUNDLE");
-    let credentials = credentials(&env)?;
-    let mut client = client(&clock, &env, place.region_id, bundle.as_deref().map(Path::new), credentials)?;
-    if let Some(arn) = place.role_arn {
-        client = client.assuming(Role::new(arn, "appsnap-recipe"));
-    }
+    let client = operator(&clock, place.region_id, place.role_arn, "recipe")?;
     let nonce = clock.nonce();
     let token: String = nonce.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
     let commands =

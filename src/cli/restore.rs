@@ -1,6 +1,6 @@
 //! `appsnap restore GROUP --plan`: how to bring it back. appsnap itself changes nothing.
 
-use super::{Failure, out, reader};
+use super::{Failure, operator, out};
 use crate::clock::Clock;
 use crate::restore::look::{Trouble, look};
 use crate::restore::{Wish, plan, text};
@@ -60,7 +60,7 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
         ));
     }
     let clock = Clock::system();
-    let client = reader(&clock, &args.region, args.role_arn.as_deref())?;
+    let client = operator(&clock, &args.region, args.role_arn.as_deref(), "restore")?;
     let facts = look(&client, &args.region, &args.group, args.to.as_deref()).await;
     let facts = facts.map_err(|trouble| match trouble {
         Trouble::Call(error) => Failure::new(error.to_string()),

@@ -3,13 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::{Failure, bootstrap, client, credentials, install, out, progress, show};
-use crate::acs::{Client, Credentials, Role};
+use super::{Failure, bootstrap, client, install, operator, out, progress, show};
+use crate::acs::{Client, Credentials};
 use crate::api::ecs;
 use crate::clock::Clock;
 use crate::local::cloud::{LocalCloud, OPERATOR, REGION};
@@ -56,14 +55,7 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
     let clock = Clock::system();
     let report = match &args.group {
         Some(group_id) => {
-            let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-            let bundle = env("APPSNAP_CA_BUNDLE");
-            let bundle = bundle.as_deref().map(Path::new);
-            let client = client(&clock, &env, &args.region, bundle, credentials(&env)?)?;
-            let client = match &args.role_arn {
-                Some(arn) => client.assuming(Role::new(arn, "appsnap-verify")),
-                None => client,
-            };
+            let client = operator(&clock, &args.region, args.role_arn.as_deref(), "verify")?;
             prove(&args, &clock, client, group_id, args.on.as_deref()).await?
         }
         None => locally(&args, &clock).await?,
